@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cffi declaration of ``supervisor._native``, API mode: cdef.h is read word for word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cffi import FFI
+
+ffibuilder = FFI()
+ffibuilder.cdef((Path(__file__).parent / "cdef.h").read_text())
+ffibuilder.set_source("supervisor._native", '#include "ringfence.h"', py_limited_api=True)

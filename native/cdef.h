@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 - read by the C compiler and, word for word, by cffi: no directives here. */
+
+/* ---- stages ---- */
+int sup_stage_count(void);
+const char *sup_stage_name(int stage);
+
+/* ---- spawn.c: one launch, on the calling thread ---- */
+struct sup_child {
+    int32_t pid, pidfd;
+    int32_t cgroup_fd;   /* directory of the job's cgroup, -1 without one */
+    int32_t stage, err, index; /* err is 0 on success */
+    int32_t into_cgroup; /* 1: born there by clone3; 2: joined by itself before its first hook */
+    uint64_t requested_ns, started_ns; /* CLOCK_MONOTONIC: asked for, exec done */
+    int64_t spawner_rss_kib; /* our own peak: exec carries it into the child's ru_maxrss, so only more than it is the child's */
+};
+
+/* Run the plan's cgroup steps, clone, wait for the exec. On failure everything is undone, the child
+ * reaped, and stage, err and index say what failed. Returns 0 or -err. Any thread may call it. */
+int sup_spawn(const void *plan, uint64_t size, int cgroup_root_fd, struct sup_child *ret_child);
+
+/* The two halves of a launch for a child that Python forked by itself (Python callables as hooks):
+ * the parent makes the cgroups first; the child runs the hooks, and on failure writes a struct
+ * sup_report to report_fd and returns. */
+int sup_prepare_cgroup(const void *plan, uint64_t size, int cgroup_root_fd, struct sup_child *ret_child);
+void sup_remove_cgroup(const void *plan, int cgroup_root_fd);
+int sup_child_exec(const void *plan, uint64_t size, int cgroup_procs_fd, int report_fd);
+
+/* ---- engine.c: one epoll set for everything a supervisor waits for ---- */
+struct sup_engine;
+
+enum sup_event_kind { SUP_EVENT_SPAWNED = 1, SUP_EVENT_EXITED, SUP_EVENT_EMPTY, SUP_EVENT_OUTPUT_LIMIT, SUP_EVENT_OUTPUT_END, SUP_EVENT_SIGNAL, SUP_EVENT_READY };
+
+struct sup_event {
+    uint64_t token;
+    int32_t kind;
+    int32_t code;   /* EXITED: exit status or signal; SIGNAL: its number; OUTPUT_END: stream, 0 to 2 */
+    int32_t detail; /* EXITED: 0 exited, 1 killed, 2 dumped core; SIGNAL: sender's pid, 0 the kernel; OUTPUT_END: errno */
+    uint64_t time_ns;
+    uint64_t user_us, system_us;
+    int64_t maxrss_kib, minor_faults, major_faults, in_blocks, out_blocks, voluntary_switches, involuntary_switches;
+    struct sup_child child; /* SPAWNED only */
+};
+
+struct sup_engine *sup_engine_new(void); /* NULL: errno is set */
+void sup_engine_free(struct sup_engine *engine);
+int sup_engine_fd(struct sup_engine *engine); /* readable when sup_engine_poll has something to say */
+
+/* Wait up to timeout_ns (-1: for ever, 0: not at all) and report up to max events; one thread at a time. */
+int sup_engine_poll(struct sup_engine *engine, struct sup_event *ret_events, int max, int64_t timeout_ns);
+
+int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd);   /* EXITED; owns pidfd from then on */
+int sup_engine_watch_empty(struct sup_engine *engine, uint64_t token, int events_fd); /* EMPTY at "populated 0"; owns the fd */
+int sup_engine_watch_ready(struct sup_engine *engine, uint64_t token, int fd);        /* READY once, when readable; does not own it */
+int sup_engine_watch_signals(struct sup_engine *engine, uint64_t mask);             /* SIGNAL; blocks them in the calling thread */
+int sup_engine_unwatch_signals(struct sup_engine *engine);                          /* back to the mask from before */
+
+/* ---- spawner.c: launches on long-lived native threads ---- */
+int sup_engine_start_spawners(struct sup_engine *engine, int count);
+/* plan must stay valid until the SPAWNED event for the token arrives. */
+int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd);
+
+/* ---- output.c: the pipes of one job ---- */
+struct sup_output;
+
+/* max_bytes: cap over stdout and stderr together, UINT64_MAX for none. */
+struct sup_output *sup_output_new(struct sup_engine *engine, uint64_t token, uint64_t max_bytes);
+int sup_output_collect(struct sup_output *output, int stream, int fd);              /* keep the bytes; owns fd */
+int sup_output_relay(struct sup_output *output, int stream, int fd, int to_fd);     /* copy through; owns fd, borrows to_fd */
+int sup_output_feed(struct sup_output *output, int fd, const void *bytes, uint64_t size); /* owns fd; bytes stay the caller's */
+int sup_output_drain(struct sup_output *output); /* read what is there now, then close every reading end */
+int sup_output_pending(struct sup_output *output); /* relayed bytes that their destination has not taken yet, in streams */
+int sup_output_open(struct sup_output *output);    /* streams 1 and 2 that have not ended */
+const void *sup_output_bytes(struct sup_output *output, int stream, uint64_t *ret_size);
+uint64_t sup_output_count(struct sup_output *output, int stream); /* bytes read from the job, beyond the cap too */
+int sup_output_truncated(struct sup_output *output);
+uint64_t sup_output_last_ns(struct sup_output *output);           /* when the last byte came, 0: never */
+void sup_output_free(struct sup_output *output);
+
+/* ---- files.c, pidfd.c: single calls that Python makes often ---- */
+int64_t sup_read_at(int dir_fd, const char *path, void *ret_bytes, uint64_t size); /* one small file, whole */
+int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size);  /* one write(2) */
+int sup_pidfd_open(int pid);
+int sup_pidfd_send_signal(int pidfd, int signal);
+uint64_t sup_now(void); /* CLOCK_MONOTONIC, ns */

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * THE CHILD HALF: what runs between clone and exec.
+ *
+ * It may share its parent's memory (vfork semantics) and any thread of the parent may have held any
+ * lock when it was born. So: raw system calls only, no libc, no allocation, no writes but to its own
+ * stack and the report. Hooks run in the order of the plan; the first that fails ends the child.
+ */
+#include "plan.h"
+#include "syscalls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+
+#define SUP_TIOCSCTTY 0x540E
+#define SUP_SIG_SETMASK 2
+#define SUP_SIGNAL_COUNT 64
+
+struct kernel_sigaction {
+    uint64_t handler, flags, restorer, mask;
+};
+
+static const char *hook_data(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    return (const char *)launch->plan + hook->data_off;
+}
+
+/* a: bit n-1 set for every signal n whose disposition becomes the default; b: the mask to install. */
+static long hook_signals(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    struct kernel_sigaction action = {0};
+    for (int n = 1; n <= SUP_SIGNAL_COUNT; n++)
+        if ((uint64_t)hook->a >> (n - 1) & 1) {
+            long r = sup_sys4(__NR_rt_sigaction, n, &action, 0, 8);
+            if (r < 0 && r != -EINVAL) /* KILL and STOP refuse */
+                return r;
+        }
+    uint64_t mask = (uint64_t)hook->b;
+    return sup_sys4(__NR_rt_sigprocmask, SUP_SIG_SETMASK, &mask, 0, 8);
+}
+
+/* arg 1: a new session; 2: a new process group. */
+static long hook_session(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    return hook->arg == 1 ? sup_sys0(__NR_setsid) : sup_sys2(__NR_setpgid, 0, 0);
+}
+
+/* arg: the descriptor that becomes the controlling terminal. */
+static long hook_terminal(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    return sup_sys3(__NR_ioctl, hook->arg, SUP_TIOCSCTTY, 0);
+}
+
+/* Join the cgroup by itself, where clone3 could not (no CLONE_INTO_CGROUP, or a forked helper). */
+static long hook_cgroup(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)hook;
+    if (launch->cgroup_procs_fd < 0)
+        return 0;
+    long r = sup_sys3(__NR_write, launch->cgroup_procs_fd, "0", 1);
+    return r < 0 ? r : 0;
+}
+
+/* data: the decimal text for /proc/self/oom_score_adj. */
+static long hook_oom_score_adjust(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    long fd = sup_sys4(__NR_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd;
+    long r = sup_sys3(__NR_write, fd, hook_data(launch, hook), hook->data_len);
+    sup_sys1(__NR_close, fd);
+    return r < 0 ? r : 0;
+}
+
+/* arg: the nice value, -20 to 19. */
+static long hook_nice(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    return sup_sys3(__NR_setpriority, 0, 0, hook->arg);
+}
+
+/* data: the processor mask, a whole number of 8-byte words. */
+static long hook_cpu_affinity(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    return sup_sys3(__NR_sched_setaffinity, 0, hook->data_len, hook_data(launch, hook));
+}
+
+/* arg: the resource; a: soft, b: hard, both as the kernel's unsigned 64-bit values. */
+static long hook_rlimit(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    uint64_t limit[2] = {(uint64_t)hook->a, (uint64_t)hook->b};
+    return sup_sys4(__NR_prlimit64, 0, hook->arg, limit, 0);
+}
+
+static long hook_umask(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    sup_sys1(__NR_umask, hook->arg);
+    return 0;
+}
+
+/* data: gids, 4 bytes each. Raw, because libc would signal every thread of the parent. */
+static long hook_supplementary_groups(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    return sup_sys2(__NR_setgroups, hook->data_len / 4, hook_data(launch, hook));
+}
+
+static long hook_group(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    return sup_sys3(__NR_setresgid, hook->a, hook->a, hook->a);
+}
+
+static long hook_user(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    return sup_sys3(__NR_setresuid, hook->a, hook->a, hook->a);
+}
+
+/* data: the path, NUL included. */
+static long hook_working_directory(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    return sup_sys1(__NR_chdir, hook_data(launch, hook));
+}
+
+/* arg: the standard descriptor; a: its source, which is arg itself or at least 3, so that no order clobbers. */
+static long hook_stdio(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    if (hook->a == hook->arg)
+        return sup_sys3(__NR_fcntl, hook->arg, F_SETFD, 0);
+    long r = sup_sys3(__NR_dup3, hook->a, hook->arg, 0);
+    return r < 0 ? r : 0;
+}
+
+/* Without close_range(2) (before Linux 5.11): mark what the process's limit allows to be open. */
+static long close_each(void)
+{
+    uint64_t limit[2];
+    long r = sup_sys4(__NR_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, limit);
+    if (r < 0)
+        return r;
+    long last = limit[1] < (1u << 20) ? (long)limit[1] : 1l << 20;
+    for (long fd = 3; fd < last; fd++)
+        sup_sys3(__NR_fcntl, fd, F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+/* Every descriptor from 3 up closes at exec; pass_fd hooks after this one make exceptions. */
+static long hook_close_fds(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    (void)hook;
+    long r = sup_sys3(__NR_close_range, 3, ~0u, SUP_CLOSE_RANGE_CLOEXEC);
+    return r == -ENOSYS || r == -EINVAL ? close_each() : r;
+}
+
+static long hook_pass_fd(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    return sup_sys3(__NR_fcntl, hook->arg, F_SETFD, 0);
+}
+
+static long hook_no_new_privileges(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    (void)hook;
+    return sup_sys5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+/* arg: the signal; a: the parent's process id, to notice a parent that died before the call. */
+static long hook_parent_death_signal(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    long r = sup_sys5(__NR_prctl, PR_SET_PDEATHSIG, hook->arg, 0, 0, 0);
+    if (r < 0)
+        return r;
+    return hook->a != 0 && sup_sys0(__NR_getppid) != hook->a ? -EOWNERDEAD : 0;
+}
+
+static long run_hook(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    switch (hook->stage) {
+    case SUP_STAGE_SIGNALS: return hook_signals(launch, hook);
+    case SUP_STAGE_SESSION: return hook_session(launch, hook);
+    case SUP_STAGE_TERMINAL: return hook_terminal(launch, hook);
+    case SUP_STAGE_CGROUP: return hook_cgroup(launch, hook);
+    case SUP_STAGE_OOM_SCORE_ADJUST: return hook_oom_score_adjust(launch, hook);
+    case SUP_STAGE_NICE: return hook_nice(launch, hook);
+    case SUP_STAGE_CPU_AFFINITY: return hook_cpu_affinity(launch, hook);
+    case SUP_STAGE_RLIMIT: return hook_rlimit(launch, hook);
+    case SUP_STAGE_UMASK: return hook_umask(launch, hook);
+    case SUP_STAGE_SUPPLEMENTARY_GROUPS: return hook_supplementary_groups(launch, hook);
+    case SUP_STAGE_GROUP: return hook_group(launch, hook);
+    case SUP_STAGE_USER: return hook_user(launch, hook);
+    case SUP_STAGE_WORKING_DIRECTORY: return hook_working_directory(launch, hook);
+    case SUP_STAGE_STDIO: return hook_stdio(launch, hook);
+    case SUP_STAGE_CLOSE_FDS: return hook_close_fds(launch, hook);
+    case SUP_STAGE_PASS_FD: return hook_pass_fd(launch, hook);
+    case SUP_STAGE_NO_NEW_PRIVILEGES: return hook_no_new_privileges(launch, hook);
+    case SUP_STAGE_PARENT_DEATH_SIGNAL: return hook_parent_death_signal(launch, hook);
+    default: return -ENOSYS;
+    }
+}
+
+static int fail(const struct sup_launch *launch, int stage, long error, int index)
+{
+    launch->report->err = (int32_t)-error;
+    launch->report->index = index;
+    launch->report->stage = stage;
+    return 127;
+}
+
+/* Try each candidate in turn, as execvp(3) does: a missing one is passed over, and a forbidden one is
+ * remembered in case nothing better follows. */
+static int exec_first(const struct sup_launch *launch)
+{
+    long error = -ENOENT;
+    int index = 0;
+    for (int i = 0; launch->paths[i]; i++) {
+        long r = sup_sys3(__NR_execve, launch->paths[i], launch->argv, launch->envp);
+        if (r != -ENOENT && r != -ENOTDIR && (error == -ENOENT || r != -EACCES)) {
+            error = r;
+            index = i;
+        }
+        if (r != -ENOENT && r != -ENOTDIR && r != -EACCES)
+            break;
+    }
+    return fail(launch, SUP_STAGE_EXEC, error, index);
+}
+
+__attribute__((noinline)) int sup_child_run(void *argument)
+{
+    const struct sup_launch *launch = argument;
+    const struct sup_hook *hooks = (const void *)((const char *)launch->plan + launch->plan->hooks_off);
+    for (uint32_t i = 0; i < launch->plan->hook_count; i++) {
+        long r = run_hook(launch, &hooks[i]);
+        if (r < 0)
+            return fail(launch, (int)hooks[i].stage, r, (int)i);
+    }
+    return exec_first(launch);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Small kernel files (cgroupfs, /proc) by one call each: relative to a directory descriptor, so that a
+ * renamed or replaced directory can never redirect them.
+ */
+#include "ringfence.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+int64_t sup_read_at(int dir_fd, const char *path, void *ret_bytes, uint64_t size)
+{
+    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    uint64_t length = 0;
+    int64_t result = 0;
+    while (length < size) {
+        ssize_t n = read(fd, (char *)ret_bytes + length, size - length);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            result = -errno;
+        if (n <= 0)
+            break;
+        length += (uint64_t)n;
+    }
+    close(fd);
+    return result < 0 ? result : (int64_t)length;
+}
+
+int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size)
+{
+    int fd = openat(dir_fd, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t n;
+    do
+        n = write(fd, bytes, size);
+    while (n < 0 && errno == EINTR);
+    int result = n < 0 ? -errno : (uint64_t)n == size ? 0 : -EIO;
+    close(fd);
+    return result;
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pidfds by raw system call: the libc wrappers (2.36) would raise the wheel's manylinux tag.
+ */
+#include "ringfence.h"
+#include "syscalls.h"
+
+int sup_pidfd_open(int pid) { return (int)sup_sys2(__NR_pidfd_open, pid, 0); }
+
+int sup_pidfd_send_signal(int pidfd, int signal) { return (int)sup_sys4(__NR_pidfd_send_signal, pidfd, signal, 0, 0); }

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reading a plan block: validation and the pointer vectors of execve(2). Pure functions over memory,
+ * without libc, because the init helper uses them too.
+ */
+#include "plan.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+static const char *at(const struct sup_plan *plan, uint32_t off) { return (const char *)plan + off; }
+
+static int array_fits(const struct sup_plan *plan, uint32_t off, uint32_t count, uint32_t each)
+{
+    return count == 0 || (off % 8 == 0 && off >= sizeof *plan && (uint64_t)off + (uint64_t)count * each <= plan->size);
+}
+
+/* Offset just past the string at off, or 0 when it does not end inside the block. */
+static uint32_t string_end(const struct sup_plan *plan, uint32_t off)
+{
+    if (off < sizeof *plan)
+        return 0;
+    for (; off < plan->size; off++)
+        if (*at(plan, off) == '\0')
+            return off + 1;
+    return 0;
+}
+
+static int strings_fit(const struct sup_plan *plan, uint32_t off, uint32_t count)
+{
+    while (count-- > 0)
+        if ((off = string_end(plan, off)) == 0)
+            return 0;
+    return 1;
+}
+
+int sup_plan_check(const void *block, uint64_t size)
+{
+    const struct sup_plan *plan = block;
+    if (size < sizeof *plan || plan->magic != SUP_PLAN_MAGIC || plan->size != size)
+        return -EINVAL;
+    if (!array_fits(plan, plan->hooks_off, plan->hook_count, sizeof(struct sup_hook)) ||
+        !array_fits(plan, plan->steps_off, plan->step_count, sizeof(struct sup_cgroup_step)))
+        return -EINVAL;
+    if (plan->argc == 0 || plan->pathc == 0 || !strings_fit(plan, plan->argv_off, plan->argc) ||
+        !strings_fit(plan, plan->env_off, plan->envc) || !strings_fit(plan, plan->paths_off, plan->pathc))
+        return -EINVAL;
+    if (plan->cgroup_leaf_off != 0 && string_end(plan, plan->cgroup_leaf_off) == 0)
+        return -EINVAL;
+    const struct sup_hook *hooks = (const void *)at(plan, plan->hooks_off);
+    for (uint32_t i = 0; i < plan->hook_count; i++)
+        if (hooks[i].stage <= SUP_STAGE_PREEXEC || hooks[i].stage >= SUP_STAGE_EXEC ||
+            (hooks[i].data_len != 0 && (hooks[i].data_off < sizeof *plan || (uint64_t)hooks[i].data_off + hooks[i].data_len > size)))
+            return -EINVAL;
+    const struct sup_cgroup_step *steps = (const void *)at(plan, plan->steps_off);
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (string_end(plan, steps[i].path_off) == 0 || (steps[i].value_off != 0 && string_end(plan, steps[i].value_off) == 0) ||
+            (steps[i].expect_off != 0 && string_end(plan, steps[i].expect_off) == 0))
+            return -EINVAL;
+    return 0;
+}
+
+uint64_t sup_plan_vectors_size(const struct sup_plan *plan)
+{
+    return ((uint64_t)plan->argc + plan->envc + plan->pathc + 3) * sizeof(char *);
+}
+
+static char **fill(const struct sup_plan *plan, char **out, uint32_t off, uint32_t count)
+{
+    for (; count > 0; count--) {
+        *out++ = (char *)(uintptr_t)at(plan, off);
+        off = string_end(plan, off);
+    }
+    *out++ = NULL;
+    return out;
+}
+
+void sup_plan_vectors(const struct sup_plan *plan, void *memory, struct sup_launch *ret_launch)
+{
+    char **argv = memory;
+    char **envp = fill(plan, argv, plan->argv_off, plan->argc);
+    char **paths = fill(plan, envp, plan->env_off, plan->envc);
+    fill(plan, paths, plan->paths_off, plan->pathc);
+    ret_launch->plan = plan;
+    ret_launch->argv = argv;
+    ret_launch->envp = envp;
+    ret_launch->paths = paths;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The launch plan as the kernel side sees it: one flat, position-independent block of bytes.
+ *
+ * Python packs it (supervisor/kernel/pack.py), sup_plan_check() validates every offset once, and
+ * after that both halves of a spawn read it without allocating. The same bytes can be handed to the
+ * init helper over a descriptor. Offsets count from the start of the block; strings end in NUL.
+ */
+#ifndef RINGFENCE_PLAN_H
+#define RINGFENCE_PLAN_H
+
+#include <stdint.h>
+
+#define SUP_PLAN_MAGIC 0x31504652u /* "RFP1" */
+
+/* Every step that can fail, in one place: the enum, the names and Python's table come from here. */
+#define SUP_STAGES(X)                                  \
+    X(NONE, "none")                                    \
+    X(PLAN, "plan")                                    \
+    X(CGROUP_CREATE, "cgroup_create")                  \
+    X(CGROUP_WRITE, "cgroup_write")                    \
+    X(CGROUP_VERIFY, "cgroup_verify")                  \
+    X(PIPE, "pipe")                                    \
+    X(CLONE, "clone")                                  \
+    X(HELPER, "helper")                                \
+    X(PREEXEC, "preexec")                              \
+    X(SIGNALS, "signals")                              \
+    X(SESSION, "session")                              \
+    X(TERMINAL, "terminal")                            \
+    X(CGROUP, "cgroup")                                \
+    X(OOM_SCORE_ADJUST, "oom_score_adjust")            \
+    X(NICE, "nice")                                    \
+    X(CPU_AFFINITY, "cpu_affinity")                    \
+    X(RLIMIT, "rlimit")                                \
+    X(UMASK, "umask")                                  \
+    X(SUPPLEMENTARY_GROUPS, "supplementary_groups")    \
+    X(GROUP, "group")                                  \
+    X(USER, "user")                                    \
+    X(WORKING_DIRECTORY, "working_directory")          \
+    X(STDIO, "stdio")                                  \
+    X(CLOSE_FDS, "close_fds")                          \
+    X(PASS_FD, "pass_fd")                              \
+    X(NO_NEW_PRIVILEGES, "no_new_privileges")          \
+    X(PARENT_DEATH_SIGNAL, "parent_death_signal")      \
+    X(EXEC, "exec")
+
+enum sup_stage {
+#define SUP_STAGE_ENUM(name, text) SUP_STAGE_##name,
+    SUP_STAGES(SUP_STAGE_ENUM)
+#undef SUP_STAGE_ENUM
+    SUP_STAGE_COUNT
+};
+
+/* One preexec hook. What arg, a, b and the data mean is said at each stage in child.c. */
+struct sup_hook {
+    uint32_t stage;
+    int32_t arg;
+    int64_t a, b;
+    uint32_t data_off, data_len;
+};
+
+/* One step on the cgroup tree before the clone, on a path below the supervisor's cgroup.
+ * value_off 0: create the directory. expect_off not 0: after the write some line of the file must
+ * hold every blank-separated word of that text. */
+struct sup_cgroup_step {
+    uint32_t path_off, value_off, expect_off;
+};
+
+struct sup_plan {
+    uint32_t magic, size;
+    uint32_t hook_count, hooks_off;
+    uint32_t step_count, steps_off;
+    uint32_t cgroup_leaf_off; /* the cgroup to be born in; 0: the parent's own */
+    uint32_t argc, argv_off;  /* argc strings one after another */
+    uint32_t envc, env_off;
+    uint32_t pathc, paths_off; /* files to try in turn with execve(2) */
+    uint32_t reserved;
+};
+
+/* Where a launch failed: the stage, the errno, and the hook's or step's index in the plan. */
+struct sup_report {
+    int32_t stage, err, index;
+};
+
+/* Everything the child half needs, prepared before the clone. */
+struct sup_launch {
+    const struct sup_plan *plan;
+    char *const *argv;
+    char *const *envp;
+    char *const *paths;
+    int32_t cgroup_procs_fd; /* -1, or cgroup.procs for the child to join by itself */
+    volatile struct sup_report *report;
+};
+
+/* 0 when every offset, count and string of the block lies inside it, else -EINVAL. */
+int sup_plan_check(const void *block, uint64_t size);
+
+/* Bytes that sup_plan_vectors() needs for argv, envp and paths. */
+uint64_t sup_plan_vectors_size(const struct sup_plan *plan);
+void sup_plan_vectors(const struct sup_plan *plan, void *memory, struct sup_launch *ret_launch);
+
+/* The child half: run the hooks in order and exec. Returns only on failure, report filled in. */
+int sup_child_run(void *launch);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What Python may call. Convention: 0 or a count on success, -errno on failure; ret_ parameters are
+ * written only on success unless said otherwise. The declarations that cffi reads are in cdef.h.
+ */
+#ifndef RINGFENCE_H
+#define RINGFENCE_H
+
+#include "plan.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cdef.h"
+
+/* Shared between the translation units, not visible to Python. */
+uint64_t sup_now_ns(void);
+int sup_engine_watch_exit(struct sup_engine *engine, uint64_t token, int pidfd);
+int sup_epoll_add(int epoll_fd, int fd, uint32_t events, void *data);
+
+#endif

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The parent half of a launch: the cgroup steps, the clone, the child's report.
+ *
+ * CLONE_VM | CLONE_VFORK: the child borrows the parent's memory, so a spawn costs the same from a
+ * 10 MiB and a 10 GiB parent, the calling thread sleeps until exec or exit, and the child's report
+ * needs no pipe: it is written straight into this stack frame.
+ */
+#include "ringfence.h"
+#include "syscalls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CHILD_STACK_SIZE = 32 * 1024, CGROUP_FILE_MAX = 4096 };
+
+static const char *const stage_names[] = {
+#define SUP_STAGE_NAME(name, text) text,
+    SUP_STAGES(SUP_STAGE_NAME)
+#undef SUP_STAGE_NAME
+};
+_Static_assert(sizeof stage_names / sizeof *stage_names == SUP_STAGE_COUNT, "one name for every stage");
+
+int sup_stage_count(void) { return SUP_STAGE_COUNT; }
+
+const char *sup_stage_name(int stage) { return stage >= 0 && stage < SUP_STAGE_COUNT ? stage_names[stage] : "unknown"; }
+
+uint64_t sup_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t sup_now(void) { return sup_now_ns(); }
+
+static const char *text_at(const struct sup_plan *plan, uint32_t off) { return (const char *)plan + off; }
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+#define cleanup_close __attribute__((cleanup(close_fd)))
+
+static void free_pointer(void *pointer) { free(*(void **)pointer); }
+#define cleanup_free __attribute__((cleanup(free_pointer)))
+
+/* ---- cgroup steps ---- */
+
+/* Does some line of text hold every blank-separated word of expect? */
+static int line_has_words(const char *line, size_t length, const char *expect)
+{
+    while (*expect != '\0') {
+        size_t word = strcspn(expect, " ");
+        int found = 0;
+        for (size_t i = 0; !found && i + word <= length; i++)
+            found = (i == 0 || line[i - 1] == ' ') && (i + word == length || line[i + word] == ' ') && memcmp(line + i, expect, word) == 0;
+        if (!found)
+            return 0;
+        expect += word;
+        expect += strspn(expect, " ");
+    }
+    return 1;
+}
+
+static int reads_back(const char *text, const char *expect)
+{
+    for (;;) {
+        size_t length = strcspn(text, "\n");
+        if (line_has_words(text, length, expect))
+            return 1;
+        if (text[length] == '\0')
+            return 0;
+        text += length + 1;
+    }
+}
+
+static int verify_step(int root_fd, const char *path, const char *expect)
+{
+    char text[CGROUP_FILE_MAX];
+    int64_t n = sup_read_at(root_fd, path, text, sizeof text - 1);
+    if (n < 0)
+        return (int)n;
+    text[n] = '\0';
+    return reads_back(text, expect) ? 0 : -ERANGE;
+}
+
+static int fail(struct sup_child *child, int stage, int err, int index)
+{
+    child->stage = stage;
+    child->err = err;
+    child->index = index;
+    return -err;
+}
+
+static int run_step(const struct sup_plan *plan, const struct sup_cgroup_step *step, int index, int root_fd, struct sup_child *child)
+{
+    const char *path = text_at(plan, step->path_off);
+    if (step->value_off == 0)
+        return mkdirat(root_fd, path, 0755) < 0 ? fail(child, SUP_STAGE_CGROUP_CREATE, errno, index) : 0;
+    const char *value = text_at(plan, step->value_off);
+    int r = sup_write_at(root_fd, path, value, strlen(value));
+    if (r < 0)
+        return fail(child, SUP_STAGE_CGROUP_WRITE, -r, index);
+    if (step->expect_off == 0)
+        return 0;
+    r = verify_step(root_fd, path, text_at(plan, step->expect_off));
+    return r < 0 ? fail(child, SUP_STAGE_CGROUP_VERIFY, -r, index) : 0;
+}
+
+static const struct sup_cgroup_step *plan_steps(const struct sup_plan *plan) { return (const void *)text_at(plan, plan->steps_off); }
+
+static void remove_steps(const struct sup_plan *plan, uint32_t count, int root_fd)
+{
+    const struct sup_cgroup_step *steps = plan_steps(plan);
+    while (count-- > 0)
+        if (steps[count].value_off == 0)
+            unlinkat(root_fd, text_at(plan, steps[count].path_off), AT_REMOVEDIR);
+}
+
+void sup_remove_cgroup(const void *plan, int cgroup_root_fd)
+{
+    remove_steps(plan, ((const struct sup_plan *)plan)->step_count, cgroup_root_fd);
+}
+
+static int run_steps(const struct sup_plan *plan, int root_fd, struct sup_child *child)
+{
+    const struct sup_cgroup_step *steps = plan_steps(plan);
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        int r = run_step(plan, &steps[i], (int)i, root_fd, child);
+        if (r < 0) {
+            remove_steps(plan, i, root_fd);
+            return r;
+        }
+    }
+    if (plan->step_count == 0)
+        return 0;
+    child->cgroup_fd = openat(root_fd, text_at(plan, steps[0].path_off), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (child->cgroup_fd >= 0)
+        return 0;
+    int r = fail(child, SUP_STAGE_CGROUP_CREATE, errno, 0);
+    remove_steps(plan, plan->step_count, root_fd);
+    return r;
+}
+
+/* ---- the clone ---- */
+
+/* Born in leaf_fd by clone3; where that is missing (ENOSYS: old kernel or a container's filter), by
+ * clone, and the child's cgroup hook joins through launch->cgroup_procs_fd. */
+static long clone_child(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
+{
+    _Alignas(16) char stack[CHILD_STACK_SIZE];
+    uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_CLONE_PIDFD;
+    struct sup_clone_args args = {
+        .flags = flags | SUP_CLONE_CLEAR_SIGHAND | (leaf_fd >= 0 ? SUP_CLONE_INTO_CGROUP : 0),
+        .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+        .exit_signal = SUP_SIGCHLD,
+        .stack = (uint64_t)(uintptr_t)stack,
+        .stack_size = sizeof stack,
+        .cgroup = leaf_fd >= 0 ? (uint64_t)leaf_fd : 0,
+    };
+    *ret_into_cgroup = leaf_fd >= 0;
+    long pid = sup_clone_call(__NR_clone3, (long)&args, sizeof args, 0, 0, 0, sup_child_run, launch);
+    if (pid != -ENOSYS)
+        return pid;
+    if (leaf_fd >= 0) {
+        launch->cgroup_procs_fd = openat(leaf_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+        if (launch->cgroup_procs_fd < 0)
+            return -errno;
+        *ret_into_cgroup = 2;
+    }
+    pid = sup_clone_call(__NR_clone, (long)(flags | SUP_SIGCHLD), (long)(stack + sizeof stack), (long)ret_pidfd, 0, 0, sup_child_run, launch);
+    if (launch->cgroup_procs_fd >= 0)
+        close(launch->cgroup_procs_fd);
+    return pid;
+}
+
+/* The child must never run a handler of the parent's: all signals wait while the clone is under way. */
+static long clone_with_signals_held(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
+{
+    uint64_t all = ~0ull, before = 0;
+    sup_sys4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &before, 8);
+    long pid = clone_child(launch, leaf_fd, ret_pidfd, ret_into_cgroup);
+    sup_sys4(__NR_rt_sigprocmask, 2, &before, 0, 8);
+    return pid;
+}
+
+static int launch_child(const struct sup_plan *plan, int root_fd, struct sup_child *child)
+{
+    cleanup_free void *vectors = malloc(sup_plan_vectors_size(plan));
+    if (vectors == NULL)
+        return fail(child, SUP_STAGE_PLAN, ENOMEM, 0);
+    cleanup_close int leaf_fd = -1;
+    if (plan->cgroup_leaf_off != 0) {
+        leaf_fd = openat(root_fd, text_at(plan, plan->cgroup_leaf_off), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (leaf_fd < 0)
+            return fail(child, SUP_STAGE_CGROUP_CREATE, errno, 0);
+    }
+    struct sup_report report = {0};
+    struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report};
+    sup_plan_vectors(plan, vectors, &launch);
+    int pidfd = -1, into = 0;
+    long pid = clone_with_signals_held(&launch, leaf_fd, &pidfd, &into);
+    if (pid < 0)
+        return fail(child, SUP_STAGE_CLONE, (int)-pid, 0);
+    child->pid = (int32_t)pid;
+    child->pidfd = pidfd;
+    child->into_cgroup = into;
+    child->started_ns = sup_now_ns();
+    struct rusage own;
+    child->spawner_rss_kib = getrusage(RUSAGE_SELF, &own) == 0 ? own.ru_maxrss : 0;
+    if (report.err == 0)
+        return 0;
+    sup_sys5(__NR_waitid, SUP_P_PIDFD, pidfd, 0, 4 /* WEXITED */, 0);
+    close(pidfd);
+    child->pid = child->pidfd = -1;
+    return fail(child, report.stage, report.err, report.index);
+}
+
+static void start_child(struct sup_child *child)
+{
+    memset(child, 0, sizeof *child);
+    child->pid = child->pidfd = child->cgroup_fd = -1;
+    child->requested_ns = sup_now_ns();
+}
+
+int sup_prepare_cgroup(const void *block, uint64_t size, int cgroup_root_fd, struct sup_child *child)
+{
+    start_child(child);
+    if (sup_plan_check(block, size) < 0)
+        return fail(child, SUP_STAGE_PLAN, EINVAL, 0);
+    return run_steps(block, cgroup_root_fd, child);
+}
+
+int sup_spawn(const void *block, uint64_t size, int cgroup_root_fd, struct sup_child *child)
+{
+    int r = sup_prepare_cgroup(block, size, cgroup_root_fd, child);
+    if (r < 0)
+        return r;
+    r = launch_child(block, cgroup_root_fd, child);
+    if (r < 0 && child->cgroup_fd >= 0) {
+        close(child->cgroup_fd);
+        child->cgroup_fd = -1;
+        sup_remove_cgroup(block, cgroup_root_fd);
+    }
+    return r;
+}
+
+/* Runs in a forked, single-threaded child, so libc is allowed again. */
+int sup_child_exec(const void *block, uint64_t size, int cgroup_procs_fd, int report_fd)
+{
+    struct sup_report report = {.stage = SUP_STAGE_PLAN, .err = EINVAL};
+    struct sup_launch launch = {.cgroup_procs_fd = cgroup_procs_fd, .report = &report};
+    if (sup_plan_check(block, size) == 0) {
+        cleanup_free void *vectors = malloc(sup_plan_vectors_size(block));
+        report.err = ENOMEM;
+        if (vectors != NULL) {
+            sup_plan_vectors(block, vectors, &launch);
+            sup_child_run(&launch);
+        }
+    }
+    return write(report_fd, (const void *)&report, sizeof report) == sizeof report ? -report.err : -EPIPE;
+}

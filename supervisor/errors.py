@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every exception Ringfence raises, in one tree.
+
+A job that breaks its limit is an outcome, not an exception; these say that *our* work failed or was
+refused, or that the caller asked for an exception (``check=True``)::
+
+    SupervisorError
+    ├── ConfigError(ValueError)     what was asked is wrong: .source, .problems
+    ├── UnsupportedError            this host cannot enforce what was asked: .feature, .missing
+    ├── SpawnError(OSError)         a job could not be started: .stage, .index
+    ├── CgroupError(OSError)        the kernel refused a step on the cgroup tree: .operation
+    ├── JobFailed                   opt-in by check=True: .outcome
+    ├── ClosedError                 you closed it already
+    ├── BusyError                   somebody else is using it
+    └── InternalError               a broken invariant: always a bug of ours
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from supervisor.model.outcome import Outcome
+
+
+class SupervisorError(Exception):
+    """The root of the tree; never raised itself."""
+
+
+class ConfigError(SupervisorError, ValueError):
+    """An option, limit, specification or policy is wrong.
+
+    ``problems`` holds every problem found, each one line that names the key and the remedy;
+    ``source`` names the file or the place they are in, and may be empty.
+    """
+
+    def __init__(self, *problems: str, source: str = "") -> None:
+        self.problems = problems
+        self.source = source
+        prefix = f"{source}: " if source else ""
+        super().__init__("\n".join(prefix + problem for problem in problems))
+
+
+class UnsupportedError(SupervisorError):
+    """This host cannot enforce ``feature``; ``missing`` names the piece and how to get it."""
+
+    def __init__(self, feature: str, missing: str) -> None:
+        self.feature = feature
+        self.missing = missing
+        super().__init__(f"{feature} cannot be enforced here: {missing}")
+
+
+class SpawnError(SupervisorError, OSError):
+    """A job could not be started: step ``stage`` (the ``index``-th of its plan) failed with ``errno``."""
+
+    def __init__(self, errno: int, strerror: str, stage: str, index: int = 0) -> None:
+        super().__init__(errno, strerror)
+        self.stage = stage
+        self.index = index
+
+    def __str__(self) -> str:
+        return f"{self.strerror} (step {self.stage}, errno {self.errno})"
+
+
+class CgroupError(SupervisorError, OSError):
+    """The kernel refused ``operation`` on the cgroup file or directory ``filename``."""
+
+    def __init__(self, errno: int, strerror: str, filename: str, operation: str) -> None:
+        super().__init__(errno, strerror, filename)
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.filename}: {self.strerror}"
+
+
+class JobFailed(SupervisorError):
+    """A job did not end ``ok`` and the caller asked to be told so; ``outcome`` has everything."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(outcome.summary())
+
+
+class ClosedError(SupervisorError):
+    """The object was closed before the call."""
+
+
+class BusyError(SupervisorError):
+    """Another task or thread is using the object, which allows one user at a time."""
+
+
+class InternalError(SupervisorError):
+    """An invariant of ours is broken; please report it."""

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where our cgroups may live: the sources of the design, tried in order, and the sweep of dead ones.
+
+Each supervisor makes one directory ``ringfence-…`` below the place it found and holds a lock
+(flock) on it. The kernel drops the lock when the holder dies, however it dies, so a directory with our
+mark whose lock can be taken belongs to nobody: its processes are killed and it is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from supervisor.errors import ConfigError
+from supervisor.kernel import native
+from supervisor.kernel.cgroup import Cgroup
+from supervisor.model.host import CONTROLLERS, CgroupFacts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+MARK: Final = "ringfence-"
+LEAF: Final = "supervisor"
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class NoCgroup(Exception):
+    """One source cannot be used; the text says why."""
+
+
+class CgroupRoot:
+    """Owns one directory of the cgroup tree, locked, in which the jobs' cgroups are made."""
+
+    def __init__(self, base: str, name: str, fd: int, facts: CgroupFacts) -> None:
+        self.base = base
+        self.name = name
+        self.fd = fd
+        self.facts = facts
+
+    def close(self) -> None:
+        """Remove the directory and let the lock go. Jobs must be gone; what is left is swept later."""
+        if self.fd < 0:
+            return
+        try:
+            os.rmdir(os.path.join(self.base, self.name))
+        except OSError:
+            pass  # still populated by a task nobody can kill: the next start sweeps it
+        os.close(self.fd)
+        self.fd = -1
+
+
+def open_cgroup_root(given: str = "", allow_scope: bool = True) -> CgroupRoot:
+    """Find a place for our cgroups and make our directory in it.
+
+    ``given``: a directory named by the caller (or by RINGFENCE_CGROUP); it must work or
+    :class:`ConfigError` is raised. Raises :class:`NoCgroup` with every reason when no source works.
+    """
+    if given:
+        try:
+            return _make_root("path given", given, move=False)
+        except (NoCgroup, OSError) as error:
+            raise ConfigError(f"cgroup: {given} cannot be used: {error}") from None
+    mount = find_mount()
+    reasons = []
+    for source, base, move in _sources(mount, allow_scope):
+        try:
+            return _make_root(source, base() if callable(base) else base, move)
+        except (NoCgroup, OSError) as error:
+            reasons.append(f"{source}: {getattr(error, 'strerror', None) or error}")
+    raise NoCgroup("no cgroup v2 subtree can be used (" + "; ".join(reasons) + ")")
+
+
+def find_mount() -> str:
+    """Where cgroup v2 is mounted, on hybrid hosts too; raises :class:`NoCgroup`."""
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return "/sys/fs/cgroup"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            left, _, right = line.partition(" - ")
+            if right.startswith("cgroup2 "):
+                return left.split(" ")[4]
+    raise NoCgroup("cgroup v2 is not mounted")
+
+
+def own_cgroup() -> str:
+    """Our own cgroup's path inside the mount, starting with a slash; raises :class:`NoCgroup`."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n")
+    raise NoCgroup("this process is in no cgroup v2 group")
+
+
+def _sources(mount: str, allow_scope: bool) -> Iterator[tuple[str, object, bool]]:
+    """(name, directory or a function that makes it, whether we must move into a leaf of it)."""
+    own = own_cgroup()
+    path = mount + own.rstrip("/")
+    if f"/{MARK}" in own:
+        yield "inside a job of ours", _below_leaf(path), True
+        return
+    if own.endswith("/" + LEAF) and os.access(os.path.dirname(path) + "/cgroup.procs", os.W_OK) and own != "/" + LEAF:
+        yield "delegated", os.path.dirname(path), True
+    if _is_delegated(path):
+        yield "delegated", path, True
+    if os.geteuid() != 0:
+        if allow_scope:
+            yield "user scope", _user_scope, True
+        else:
+            yield "user scope", _no_scope, True
+    elif own == "/" and os.path.exists(mount + "/cgroup.events"):
+        yield "container", mount, True
+    else:
+        yield "root", mount, False
+
+
+def _below_leaf(path: str) -> str:
+    return os.path.dirname(path) if path.endswith("/" + LEAF) else path
+
+
+def _no_scope() -> str:
+    raise NoCgroup("not asked for")
+
+
+def _user_scope() -> str:
+    from supervisor.kernel.user_scope import ScopeError, enter_user_scope
+
+    try:
+        enter_user_scope()
+    except ScopeError as error:
+        raise NoCgroup(str(error)) from None
+    return find_mount() + own_cgroup()
+
+
+def _is_delegated(path: str) -> bool:
+    """systemd marks what it delegated (user.delegate or trusted.delegate, systemd.resource-control(5));
+    elsewhere a directory that the kernel lets us write and that is ours counts."""
+    for name in ("user.delegate", "trusted.delegate"):
+        try:
+            if os.getxattr(path, name) == b"1":
+                return os.access(path + "/cgroup.procs", os.W_OK)
+        except OSError:
+            continue
+    return False
+
+
+def _enter_leaf(base: str) -> None:
+    """Controllers can be enabled only where no process lives: step aside into a leaf of our own."""
+    leaf = os.path.join(base, LEAF)
+    if os.path.realpath(find_mount() + own_cgroup()) == os.path.realpath(leaf):
+        return
+    try:
+        os.mkdir(leaf)
+    except FileExistsError:
+        pass
+    with open(os.path.join(leaf, "cgroup.procs"), "w", encoding="ascii") as procs:
+        procs.write(str(os.getpid()))
+
+
+def _make_root(source: str, base: object, move: bool) -> CgroupRoot:
+    assert isinstance(base, str)
+    sweep(base)
+    if move:
+        _enter_leaf(base)
+    _enable(base)
+    for _ in range(16):
+        name = f"{MARK}{os.getpid()}-{native.now_ns() % 1_000_000_000:09d}"
+        os.mkdir(os.path.join(base, name), 0o755)
+        fd = _lock(os.path.join(base, name))
+        if fd is not None:
+            break
+    else:
+        raise NoCgroup(f"no directory of ours stays in {base}")
+    controllers = _enable(os.path.join(base, name))
+    return CgroupRoot(base, name, fd, _facts(source, os.path.join(base, name), fd, controllers))
+
+
+def _lock(path: str) -> int | None:
+    """Open and lock our new directory; None when a sweeper took it first."""
+    try:
+        fd = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    if native.read_at(fd, "cgroup.procs") is None:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _enable(folder: str) -> frozenset[str]:
+    """Hand every controller there is to the directories below; returns those that really are on."""
+    with open(os.path.join(folder, "cgroup.controllers"), encoding="ascii") as file:
+        there = set(file.read().split())
+    path = os.path.join(folder, "cgroup.subtree_control")
+    for name in CONTROLLERS:
+        if name in there:
+            try:
+                with open(path, "w", encoding="ascii") as file:
+                    file.write("+" + name)
+            except OSError:
+                continue  # EBUSY: processes live here; what is really on is read back below
+    with open(path, encoding="ascii") as file:
+        return frozenset(file.read().split()) & frozenset(CONTROLLERS)
+
+
+def _facts(source: str, path: str, fd: int, controllers: frozenset[str]) -> CgroupFacts:
+    def has(name: str) -> bool:
+        return native.read_at(fd, name) is not None
+
+    return CgroupFacts(
+        source=source,
+        path=path,
+        controllers=controllers,
+        has_kill=os.path.exists(os.path.join(path, "cgroup.kill")),
+        has_freeze=has("cgroup.freeze"),
+        has_swap_max=has("memory.swap.max"),
+    )
+
+
+def sweep(base: str) -> int:
+    """Kill and remove what carries our mark in ``base`` and belongs to no living supervisor; returns how many."""
+    swept = 0
+    try:
+        names = [name for name in os.listdir(base) if name.startswith(MARK)]
+    except OSError:
+        return 0
+    for name in names:
+        try:
+            fd = os.open(os.path.join(base, name), _DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)  # its supervisor is alive
+            continue
+        swept += _sweep_one(base, name, fd)
+    return swept
+
+
+def _sweep_one(base: str, name: str, fd: int) -> int:
+    base_fd = os.open(base, _DIRECTORY)
+    try:
+        dead = Cgroup(base_fd, name, fd)
+        dead.kill()
+        _wait_empty(dead)
+        dead.remove()
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            return 0
+    finally:
+        os.close(base_fd)
+    return 1
+
+
+def _wait_empty(cgroup: Cgroup, patience_ms: int = 5000) -> None:
+    """Until no process is left, woken by the kernel; gives up on a task that cannot die."""
+    import select
+
+    events = cgroup.open_events()
+    try:
+        poller = select.poll()
+        poller.register(events, select.POLLPRI)
+        deadline = native.now_ns() + patience_ms * 1_000_000
+        while b"populated 1" in os.pread(events, 256, 0):
+            left = (deadline - native.now_ns()) // 1_000_000
+            if left <= 0 or not poller.poll(left):
+                return
+    finally:
+        os.close(events)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel says about a job that has ended: read after its tree is empty, before it is removed."""
+
+from __future__ import annotations
+
+from supervisor.model.stats import parse_flat_keyed, parse_io_stat, parse_pressure, parse_single
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from supervisor.kernel.cgroup import Cgroup
+
+
+class Reading:
+    """Numbers by usage field, each with its source, and the counters the verdict needs."""
+
+    __slots__ = ("oom_kills", "oom_local", "sources", "tasks_denied", "usage")
+
+    def __init__(self) -> None:
+        self.usage: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+        self.oom_kills: int | None = None
+        self.oom_local: int | None = None
+        self.tasks_denied: int | None = None
+
+    def put(self, name: str, number: int | None, source: str) -> None:
+        """Note a number; unknown ones leave no trace, so nothing unknown can look like 0."""
+        if number is not None:
+            self.usage[name] = number
+            self.sources[name] = source
+
+
+def read_cgroup(cgroup: Cgroup, controllers: frozenset[str], box: str, into: Reading) -> None:
+    """Add what the job's cgroup tells; ``box`` is the directory below it that holds the limits."""
+    cpu = parse_flat_keyed(cgroup.read("cpu.stat") or "")
+    for name, key in (("cpu_ns", "usage_usec"), ("cpu_user_ns", "user_usec"), ("cpu_system_ns", "system_usec"), ("throttled_ns", "throttled_usec")):
+        text = cpu if name != "throttled_ns" or not box else parse_flat_keyed(cgroup.read(f"{box}/cpu.stat") or "")
+        if key in text:
+            into.put(name, text[key] * 1000, "cgroup cpu.stat")
+    if not controllers:
+        return
+    prefix = f"{box}/" if box else ""
+    if "memory" in controllers:
+        into.put("memory_peak_bytes", parse_single(cgroup.read("memory.peak") or ""), "cgroup memory.peak")
+        into.put("swap_peak_bytes", parse_single(cgroup.read("memory.swap.peak") or ""), "cgroup memory.swap.peak")
+        into.oom_kills = parse_flat_keyed(cgroup.read("memory.events") or "").get("oom_kill")
+        into.oom_local = parse_flat_keyed(cgroup.read(prefix + "memory.events.local") or "").get("oom")
+    if "pids" in controllers:
+        into.put("tasks_peak", parse_single(cgroup.read("pids.peak") or ""), "cgroup pids.peak")
+        into.tasks_denied = parse_flat_keyed(cgroup.read(prefix + "pids.events") or "").get("max")
+    if "io" in controllers:
+        text = cgroup.read("io.stat")
+        if text is not None:
+            read, written = parse_io_stat(text)
+            into.put("io_read_bytes", read, "cgroup io.stat")
+            into.put("io_write_bytes", written, "cgroup io.stat")
+    pressure = {}
+    for resource in ("cpu", "memory", "io"):
+        text = cgroup.read(f"{resource}.pressure")
+        if text:
+            pressure[resource] = parse_pressure(text)
+    if pressure:
+        into.usage["pressure"] = pressure
+        into.sources["pressure"] = "cgroup *.pressure, total stall time in ns"

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a plan to the bytes native code launches: directly, through the init helper, or after a fork."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from supervisor.kernel import native
+from supervisor.kernel.native import ffi, lib
+from supervisor.kernel.pack import pack
+from supervisor.kernel.streams import high
+from supervisor.model.hooks import ALL_SIGNALS, Hook, stdio_hooks
+from supervisor.model.value import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Final
+
+    from supervisor.model.plan import LaunchPlan
+
+HELPER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ringfence-init")
+
+
+def direct_block(plan: LaunchPlan, sources: Mapping[int, int], job_cgroup: str) -> bytes:
+    """The block of a launch straight into a cgroup."""
+    return pack(plan, _with_parent(_with_streams(plan.hooks, sources), os.getpid()), job_cgroup)
+
+
+def _with_streams(hooks: tuple[Hook, ...], sources: Mapping[int, int]) -> tuple[Hook, ...]:
+    """The standard streams go in just before every other descriptor is closed."""
+    at = next(n for n, hook in enumerate(hooks) if hook.stage == "close_fds")
+    return (*hooks[:at], *stdio_hooks(sources), *hooks[at:])
+
+
+def _with_parent(hooks: tuple[Hook, ...], parent: int) -> tuple[Hook, ...]:
+    return tuple([replace(hook, a=parent) if hook.stage == "parent_death_signal" else hook for hook in hooks])
+
+
+class HelperLaunch:
+    """The block that starts the init helper, and our end of its control socket.
+
+    The helper inherits the job's standard streams and descriptors and reads the job's own block from a
+    memory file. :meth:`release` closes what only the helper needs.
+    """
+
+    __slots__ = ("_theirs", "block", "control_fd")
+
+    def __init__(self, plan: LaunchPlan, sources: Mapping[int, int]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        self.control_fd = high(ours.detach())
+        self._theirs = [high(theirs.detach()), high(os.memfd_create("ringfence-plan", os.MFD_CLOEXEC))]
+        kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
+        control, memory = self._theirs
+        os.write(memory, pack(plan, _with_parent(plan.hooks, 0), ""))
+        hooks = (
+            Hook(stage="signals", text="", a=-1, b=-1),  # default, and blocked: the helper reads signals from a descriptor
+            *stdio_hooks(sources),
+            Hook(stage="close_fds", text=""),
+            *(Hook(stage="pass_fd", text="", arg=fd) for fd in (control, memory, *(hook.arg for hook in kept))),
+        )
+        helper = replace(plan, argv=(b"ringfence-init", b"%d" % control, b"%d" % memory), env=b"", env_count=0, paths=(HELPER.encode(),))
+        self.block = pack(helper, hooks, "")
+
+    def release(self) -> None:
+        """Close the helper's ends in this process."""
+        for fd in self._theirs:
+            os.close(fd)
+        self._theirs.clear()
+
+
+assert ALL_SIGNALS == (1 << 64) - 1  # the helper's hook above says it as -1, the same 64 bits
+
+
+def spawn(block: bytes, cgroup_root_fd: int) -> Any:
+    """Launch on the calling thread; returns a ``struct sup_child``, whose ``err`` is not 0 on failure."""
+    child = ffi.new("struct sup_child *")
+    lib.sup_spawn(block, len(block), cgroup_root_fd, child)
+    return child
+
+
+def spawn_forked(block: bytes, cgroup_root_fd: int, preexec: tuple[Callable[[], object], ...]) -> tuple[Any, str]:
+    """Launch with Python callables before the hooks: a real fork, so it costs what the parent's memory costs.
+
+    The callables run in the child, single-threaded, in order. Returns the ``struct sup_child`` and,
+    when a callable raised, its exception as text.
+    """
+    child = ffi.new("struct sup_child *")
+    if lib.sup_prepare_cgroup(block, len(block), cgroup_root_fd, child) < 0:
+        return child, ""
+    procs_fd = _open_procs(block, cgroup_root_fd) if cgroup_root_fd >= 0 else -1
+    report_read, report_write = os.pipe2(os.O_CLOEXEC)
+    pid = _fork_quietly()
+    if pid == 0:
+        _forked_child(block, procs_fd, report_write, preexec)
+    os.close(report_write)
+    if procs_fd >= 0:
+        os.close(procs_fd)
+    child.pid = pid
+    child.pidfd = native.open_pidfd(pid)
+    with os.fdopen(report_read, "rb") as report:
+        raw = report.read()
+    child.started_ns = native.now_ns()
+    child.into_cgroup = 2
+    if not raw:
+        return child, ""
+    return child, _failed_fork(child, raw, block, cgroup_root_fd)
+
+
+def _open_procs(block: bytes, cgroup_root_fd: int) -> int:
+    leaf_at = int.from_bytes(block[24:28], "little")
+    leaf = block[leaf_at : block.index(b"\0", leaf_at)]
+    return os.open(leaf + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_root_fd)
+
+
+def _fork_quietly() -> int:
+    """Python 3.12 warns that forking beside threads is dangerous; the child runs only what the caller chose."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _forked_child(block: bytes, procs_fd: int, report_fd: int, preexec: tuple[Callable[[], object], ...]) -> None:
+    try:
+        try:
+            for function in preexec:
+                function()
+        except BaseException as error:
+            number = error.errno if isinstance(error, OSError) and error.errno else 22
+            report = ffi.new("int32_t[3]", [native.STAGE_NUMBERS["preexec"], number, 0])
+            os.write(report_fd, bytes(ffi.buffer(report)) + f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:500])
+        else:
+            lib.sup_child_exec(block, len(block), procs_fd, report_fd)
+    finally:
+        os._exit(127)
+
+
+def _failed_fork(child: Any, raw: bytes, block: bytes, cgroup_root_fd: int) -> str:
+    os.waitpid(child.pid, 0)
+    os.close(child.pidfd)
+    if child.cgroup_fd >= 0:
+        os.close(child.cgroup_fd)
+        lib.sup_remove_cgroup(block, cgroup_root_fd)
+    child.pid = child.pidfd = child.cgroup_fd = -1
+    report = ffi.from_buffer("int32_t *", bytearray(raw[:12]))
+    child.stage, child.err, child.index = report[0], report[1], report[2]
+    return raw[12:].decode("utf-8", "replace")

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The typed face of the native module: the only place that imports it.
+
+Results below zero become OSError here; everything above deals in Python values.
+"""
+
+from __future__ import annotations
+
+import os
+
+from supervisor._native import ffi, lib
+from supervisor.errors import SpawnError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+STAGES: Final[tuple[str, ...]] = tuple([ffi.string(lib.sup_stage_name(n)).decode() for n in range(lib.sup_stage_count())])
+STAGE_NUMBERS: Final[dict[str, int]] = {name: n for n, name in enumerate(STAGES)}
+
+SPAWNED: Final[int] = lib.SUP_EVENT_SPAWNED
+EXITED: Final[int] = lib.SUP_EVENT_EXITED
+EMPTY: Final[int] = lib.SUP_EVENT_EMPTY
+OUTPUT_LIMIT: Final[int] = lib.SUP_EVENT_OUTPUT_LIMIT
+OUTPUT_END: Final[int] = lib.SUP_EVENT_OUTPUT_END
+SIGNAL: Final[int] = lib.SUP_EVENT_SIGNAL
+READY: Final[int] = lib.SUP_EVENT_READY
+
+MAX_UINT64: Final = (1 << 64) - 1
+
+#: CLOCK_MONOTONIC in nanoseconds.
+now_ns = lib.sup_now
+
+
+def check(result: int, what: str = "") -> int:
+    """``result`` when it is not an error, else OSError with its errno."""
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), *([what] if what else []))
+    return result
+
+
+_FILE_SIZE: Final = 65536
+_file = ffi.new("char[]", _FILE_SIZE)
+
+
+def read_at(dir_fd: int, path: str) -> str | None:
+    """The text of one small file below ``dir_fd``, or None when it is missing or cannot be read."""
+    size = lib.sup_read_at(dir_fd, path.encode(), _file, _FILE_SIZE)
+    return ffi.buffer(_file, size)[:].decode("utf-8", "replace") if size >= 0 else None
+
+
+def write_at(dir_fd: int, path: str, text: str) -> None:
+    """Write ``text`` to a file below ``dir_fd`` in one go; raises OSError."""
+    raw = text.encode()
+    check(lib.sup_write_at(dir_fd, path.encode(), raw, len(raw)), path)
+
+
+def send_signal(pidfd: int, signal: int) -> bool:
+    """Signal the process; False when it is gone already. Raises OSError for anything else."""
+    result = lib.sup_pidfd_send_signal(pidfd, signal)
+    if result == -3:  # ESRCH
+        return False
+    check(result)
+    return True
+
+
+def open_pidfd(pid: int) -> int:
+    """A pidfd of a process that is known to be alive or not yet reaped; raises OSError."""
+    return check(lib.sup_pidfd_open(pid))
+
+
+def spawn_error(child: Any) -> SpawnError:
+    """The error a ``struct sup_child`` describes."""
+    return SpawnError(child.err, os.strerror(child.err), STAGES[child.stage], child.index)
+
+
+class Engine:
+    """Owns one native epoll set and, once started, its spawner threads.
+
+    One thread uses an engine at a time. ``fileno()`` is readable when :meth:`poll` has news, so any
+    event loop can wait on it.
+    """
+
+    def __init__(self, events_per_poll: int = 128) -> None:
+        self.pointer = lib.sup_engine_new()
+        if self.pointer == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._events = ffi.new("struct sup_event[]", events_per_poll)
+        self._max = events_per_poll
+        self._tokens = 0
+
+    def fileno(self) -> int:
+        return int(lib.sup_engine_fd(self.pointer))
+
+    def new_token(self) -> int:
+        """A number that names one watched thing in this engine's events, never used again."""
+        self._tokens += 1
+        return self._tokens
+
+    def poll(self, timeout_ns: int) -> list[Any]:
+        """Wait up to ``timeout_ns`` (-1: for ever) and return the events; they are valid until the next call."""
+        count = lib.sup_engine_poll(self.pointer, self._events, self._max, timeout_ns)
+        if count < 0:
+            check(count)
+        events = self._events
+        return [events[n] for n in range(count)]
+
+    def start_spawners(self, count: int) -> None:
+        check(lib.sup_engine_start_spawners(self.pointer, count))
+
+    def submit(self, token: int, block: Any, size: int, cgroup_root_fd: int) -> None:
+        """Queue a launch; ``block`` must be kept alive until the SPAWNED event of ``token``."""
+        check(lib.sup_engine_submit(self.pointer, token, block, size, cgroup_root_fd))
+
+    def watch_child(self, token: int, pidfd: int) -> None:
+        check(lib.sup_engine_watch_child(self.pointer, token, pidfd))
+
+    def watch_empty(self, token: int, events_fd: int) -> None:
+        check(lib.sup_engine_watch_empty(self.pointer, token, events_fd))
+
+    def watch_ready(self, token: int, fd: int) -> None:
+        check(lib.sup_engine_watch_ready(self.pointer, token, fd))
+
+    def watch_signals(self, signals: tuple[int, ...]) -> None:
+        """Turn these signals of the calling thread into SIGNAL events until :meth:`unwatch_signals`."""
+        check(lib.sup_engine_watch_signals(self.pointer, sum(1 << (number - 1) for number in signals)))
+
+    def unwatch_signals(self) -> None:
+        check(lib.sup_engine_unwatch_signals(self.pointer))
+
+    def close(self) -> None:
+        """Release the set and end the spawner threads; safe to call twice."""
+        if self.pointer is not None:
+            lib.sup_engine_free(self.pointer)
+            self.pointer = None

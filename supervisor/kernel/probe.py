@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the facts about this host. Asks the kernel for each thing, never a version string."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+
+from supervisor.model.host import Host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from supervisor.model.host import CgroupFacts
+    from supervisor.model.limits import Limits
+
+CAP_SYS_RESOURCE: Final = 24
+
+
+def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
+    """The facts, with the cgroup subtree that was found (or why there is none)."""
+    status = _status()
+    return Host(
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        processors=len(os.sched_getaffinity(0)),
+        memory_total_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        tasks_total=_read_number("/proc/sys/kernel/pid_max", 32768),
+        effective_uid=os.geteuid(),
+        capable_resource=bool(int(status.get("CapEff", "0"), 16) >> CAP_SYS_RESOURCE & 1),
+        hard_rlimits={number: _hard(number) for number in range(16)},
+        syscall_filter=status.get("Seccomp", "0") == "2",
+        ignored_signals=int(status.get("SigIgn", "0"), 16),
+        cgroup=cgroup,
+        no_cgroup=no_cgroup,
+    )
+
+
+def _status() -> dict[str, str]:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        return {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
+
+
+def _hard(number: int) -> int | float:
+    hard = resource.getrlimit(number)[1]
+    return float("inf") if hard == resource.RLIM_INFINITY else hard
+
+
+def _read_number(path: str, default: int) -> int:
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return default
+
+
+def block_devices(limits: Limits) -> dict[str, str]:
+    """``major:minor`` of the whole disk behind every path that the I/O limits name; unknown ones are left out."""
+    named = (limits.io_read_bandwidth_max, limits.io_write_bandwidth_max, limits.io_read_iops_max, limits.io_write_iops_max)
+    found = {}
+    for path in {limit.path for given in named for limit in given or ()}:
+        device = _block_device(path)
+        if device is not None:
+            found[path] = device
+    return found
+
+
+def _block_device(path: str) -> str | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    number = info.st_rdev if stat.S_ISBLK(info.st_mode) else info.st_dev
+    folder = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    if not os.path.exists(folder):
+        return None
+    if os.path.exists(folder + "/partition"):  # io.max takes whole disks only
+        folder = os.path.dirname(os.path.realpath(folder))
+    with open(folder + "/dev", encoding="ascii") as file:
+        return file.read().strip()

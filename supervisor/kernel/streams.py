@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The standard streams of one job: its ends, our ends, and what native code does with them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from supervisor.kernel.native import MAX_UINT64, check, ffi, lib
+from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from supervisor.kernel.native import Engine
+    from supervisor.model.plan import LaunchPlan
+    from supervisor.model.spec import JobSpec
+
+
+def high(fd: int) -> int:
+    """``fd`` itself when it is at least 3, else a duplicate that is; closes the low one it replaces."""
+    if fd >= 3:
+        return fd
+    made = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return made
+
+
+def open_pipe() -> tuple[int, int]:
+    """A pipe whose ends are close-on-exec and never 0, 1 or 2, even where those were closed."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    return high(read_end), high(write_end)
+
+
+class Streams:
+    """Owns the descriptors that connect one job, and the native reader of its output.
+
+    ``sources``: what goes on the job's 0, 1 and 2. ``ours``: pipe ends handed to the caller (PIPE).
+    After the launch :meth:`release` closes the job's ends; :meth:`close` closes everything.
+    """
+
+    __slots__ = ("_job_ends", "_native", "ours", "sources")
+
+    def __init__(self, engine: Engine, token: int, spec: JobSpec, plan: LaunchPlan) -> None:
+        self.sources: dict[int, int] = {}
+        self.ours: dict[int, int] = {}
+        self._job_ends: list[int] = []
+        self._native: Any = None
+        try:
+            self._open(engine, token, spec, plan)
+        except BaseException:
+            self.release()
+            self.close()
+            raise
+
+    def _open(self, engine: Engine, token: int, spec: JobSpec, plan: LaunchPlan) -> None:
+        limit = plan.limits.output_max
+        if spec.input is not None or COLLECT in (plan.stdout, plan.stderr) or RELAY in (plan.stdout, plan.stderr):
+            cap = MAX_UINT64 if limit is None or limit == float("inf") else int(limit)
+            self._native = lib.sup_output_new(engine.pointer, token, cap)
+            if self._native == ffi.NULL:
+                raise MemoryError
+        self._open_stdin(spec, plan.stdin)
+        self._open_output(1, spec.stdout, plan.stdout)
+        self._open_output(2, spec.stderr, plan.stderr)
+
+    def _open_stdin(self, spec: JobSpec, stdin: int | None) -> None:
+        if stdin == PIPE:
+            read_end, write_end = open_pipe()
+            self._job_end(0, read_end)
+            if spec.input is None:
+                self.ours[0] = write_end
+            else:
+                check(lib.sup_output_feed(self._native, write_end, ffi.from_buffer(spec.input), len(spec.input)))
+        else:
+            self._plain(0, stdin)
+
+    def _open_output(self, number: int, asked: int | None, stream: int | None) -> None:
+        if stream == STDOUT or (stream == RELAY and number == 2 and self._same_target(asked)):
+            self.sources[2] = self.sources[1]
+        elif stream in (PIPE, COLLECT, RELAY):
+            read_end, write_end = open_pipe()
+            self._job_end(number, write_end)
+            if stream == PIPE:
+                self.ours[number] = read_end
+            elif stream == COLLECT:
+                check(lib.sup_output_collect(self._native, number, read_end))
+            else:
+                target = asked if asked is not None and asked >= 0 else number
+                check(lib.sup_output_relay(self._native, number, read_end, target))
+        else:
+            self._plain(number, stream)
+
+    def _same_target(self, asked: int | None) -> bool:
+        """stdout and stderr go to one file: one pipe keeps the order in which they were written."""
+        if 1 not in self.sources or self.sources[1] not in self._job_ends or (asked is not None and asked < 0):
+            return False
+        try:
+            return os.path.sameopenfile(1, 2 if asked is None else asked)
+        except OSError:
+            return False
+
+    def _plain(self, number: int, stream: int | None) -> None:
+        if stream == DEVNULL:
+            self._job_end(number, high(os.open(os.devnull, (os.O_RDONLY if number == 0 else os.O_WRONLY) | os.O_CLOEXEC)))
+        elif stream is None or stream == number:
+            self.sources[number] = number
+        elif stream < 3:
+            self._job_end(number, fcntl.fcntl(stream, fcntl.F_DUPFD_CLOEXEC, 3))
+        else:
+            self.sources[number] = stream
+
+    def _job_end(self, number: int, fd: int) -> None:
+        self.sources[number] = fd
+        self._job_ends.append(fd)
+
+    def release(self) -> None:
+        """Close the job's ends in this process; call once the job has its own, or will never start."""
+        for fd in self._job_ends:
+            os.close(fd)
+        self._job_ends.clear()
+
+    @property
+    def collects(self) -> bool:
+        """Native code reads this job's output."""
+        return self._native is not None
+
+    def drain(self) -> None:
+        """Take what the job left in its pipes and stop reading; relayed bytes may still be on their way."""
+        if self._native is not None:
+            lib.sup_output_drain(self._native)
+
+    def pending(self) -> bool:
+        """Relayed bytes wait for their destination."""
+        return self._native is not None and lib.sup_output_pending(self._native) > 0
+
+    def collected(self, number: int) -> bytes:
+        """The bytes kept of stream 1 or 2."""
+        size = ffi.new("uint64_t *")
+        start = lib.sup_output_bytes(self._native, number, size)
+        return bytes(ffi.buffer(start, size[0])) if size[0] else b""
+
+    def count(self, number: int) -> int:
+        """Bytes read from stream 1 or 2, those beyond the cap too."""
+        return int(lib.sup_output_count(self._native, number))
+
+    def truncated(self) -> bool:
+        return self._native is not None and bool(lib.sup_output_truncated(self._native))
+
+    def last_ns(self) -> int:
+        """When output last came; 0 for never, or where it does not pass through us."""
+        return int(lib.sup_output_last_ns(self._native)) if self._native is not None else 0
+
+    def close(self) -> None:
+        """Close every descriptor that is still ours."""
+        if self._native is not None:
+            lib.sup_output_free(self._native)
+            self._native = None
+        for fd in self.ours.values():
+            os.close(fd)
+        self.ours.clear()

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds a job's process tree: its cgroup, or the init helper where there is none.
+
+Both answer the same calls, so nothing above asks which it is.
+"""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.errors import CgroupError, SpawnError
+from supervisor.kernel import native
+from supervisor.kernel.native import ffi
+from supervisor.model.stats import parse_flat_keyed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from supervisor.kernel.cgroup import Cgroup
+
+    class Tree(Protocol):
+        """The whole of one job's processes."""
+
+        def kill(self) -> None: ...
+        def signal_main(self, signal: int) -> bool: ...
+        def pause(self) -> None: ...
+        def resume(self) -> None: ...
+        def cpu_ns(self) -> int | None: ...
+        def members(self) -> list[int]: ...
+
+
+FROZEN_PATIENCE_MS = 1000
+SIGSTOP, SIGCONT = 19, 18
+
+
+class CgroupTree:
+    """A job's tree held by its own cgroup. ``pidfd`` is the main process's, -1 once it is reaped."""
+
+    __slots__ = ("cgroup", "pidfd")
+
+    def __init__(self, cgroup: Cgroup, pidfd: int) -> None:
+        self.cgroup = cgroup
+        self.pidfd = pidfd
+
+    def kill(self) -> None:
+        self.cgroup.kill()
+
+    def signal_main(self, signal: int) -> bool:
+        """Signal the main process; False when it has ended."""
+        return self.pidfd >= 0 and native.send_signal(self.pidfd, signal)
+
+    def pause(self) -> None:
+        """Freeze the tree and wait until every task has stopped; where there is no freezer, SIGSTOP."""
+        try:
+            self.cgroup.freeze(True)
+        except CgroupError as error:
+            if error.errno != 2:
+                raise
+            self._signal_members(SIGSTOP)
+        else:
+            wait_frozen(self.cgroup, FROZEN_PATIENCE_MS)
+
+    def resume(self) -> None:
+        try:
+            self.cgroup.freeze(False)
+        except CgroupError as error:
+            if error.errno != 2:
+                raise
+            self._signal_members(SIGCONT)
+
+    def _signal_members(self, signal: int) -> None:
+        for pid in self.cgroup.members():
+            try:
+                os.kill(pid, signal)
+            except ProcessLookupError:
+                continue
+
+    def cpu_ns(self) -> int | None:
+        usage = parse_flat_keyed(self.cgroup.read("cpu.stat") or "").get("usage_usec")
+        return None if usage is None else usage * 1000
+
+    def members(self) -> list[int]:
+        return self.cgroup.members()
+
+
+def wait_frozen(cgroup: Cgroup, patience_ms: int) -> bool:
+    """Until cgroup.events says ``frozen 1``, woken by the kernel; False when patience ran out."""
+    import select
+
+    fd = cgroup.open_events()
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLPRI)
+        deadline = native.now_ns() + patience_ms * 1_000_000
+        while b"frozen 1" not in os.pread(fd, 256, 0):
+            left = (deadline - native.now_ns()) // 1_000_000
+            if left <= 0 or not poller.poll(left):
+                return False
+    finally:
+        os.close(fd)
+    return True
+
+
+KILL, SIGNAL, STOP, CONTINUE, USAGE = 1, 2, 3, 4, 5
+STARTED, FAILED, ENDED, USAGE_NOTICE = 1, 2, 3, 4
+ANSWER_PATIENCE_MS = 1000
+
+
+class HelperTree:
+    """A job's tree held by the init helper; owns our end of its control socket."""
+
+    __slots__ = ("_notices", "fd", "helper_pid", "main_pid")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.helper_pid = 0
+        self.main_pid = 0
+        self._notices: list[Any] = []
+
+    def _ask(self, kind: int, signal: int = 0) -> bool:
+        try:
+            os.write(self.fd, kind.to_bytes(4, "little") + signal.to_bytes(4, "little"))
+        except OSError:
+            return False  # the helper has ended, and with it the tree
+        return True
+
+    def receive(self) -> Any:
+        """The next notice (a ``struct sup_notice``), or None at the end of the helper."""
+        if self._notices:
+            return self._notices.pop(0)
+        return self._read()
+
+    def has_notices(self) -> bool:
+        return bool(self._notices)
+
+    def _read(self) -> Any:
+        raw = os.read(self.fd, 4096)
+        return ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
+
+    def kill(self) -> None:
+        self._ask(KILL)
+
+    def signal_main(self, signal: int) -> bool:
+        return self._ask(SIGNAL, signal)
+
+    def pause(self) -> None:
+        self._ask(STOP)
+        self.usage()  # answered in order, so the tree has been stopped when this returns
+
+    def resume(self) -> None:
+        self._ask(CONTINUE)
+
+    def usage(self) -> Any:
+        """A USAGE notice, or None when the helper ended or does not answer in time."""
+        import select
+
+        if not self._ask(USAGE):
+            return None
+        poller = select.poll()
+        poller.register(self.fd, select.POLLIN)
+        while poller.poll(ANSWER_PATIENCE_MS):
+            notice = self._read()
+            if notice is None or notice.kind == USAGE_NOTICE:
+                return notice
+            self._notices.append(notice)
+        return None
+
+    def cpu_ns(self) -> int | None:
+        notice = self.usage()
+        return None if notice is None else (notice.tree_user_us + notice.tree_system_us) * 1000
+
+    def members(self) -> list[int]:
+        """Process ids below the helper, the helper itself left out."""
+        import psutil
+
+        try:
+            return [child.pid for child in psutil.Process(self.helper_pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def notice_error(notice: Any) -> SpawnError:
+    """The error a FAILED notice describes."""
+    return SpawnError(notice.err, os.strerror(notice.err), native.STAGES[notice.stage], notice.index)

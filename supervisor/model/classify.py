@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""classify: from evidence to the verdict, by the rules of section 3.2 of the contract.
+
+Evidence is what the supervisor noted before it acted and what the kernel said afterwards; a bare
+signal or exit code is never proof of a limit. The first cause wins, the rest go to ``limits_hit``.
+"""
+
+from __future__ import annotations
+
+from supervisor.model.limits import Limits
+from supervisor.model.outcome import Exit, Usage, Verdict
+from supervisor.model.units import INFINITY
+from supervisor.model.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+SIGKILL: Final = 9
+SIGXCPU: Final = 24
+SIGXFSZ: Final = 25
+SIGSYS: Final = 31
+
+#: What a cause that the supervisor noted before it killed means for the verdict.
+VERDICT_OF: Final = {
+    "cpu_time_max": Verdict.CPU_LIMIT,
+    "wall_time_max": Verdict.WALL_LIMIT,
+    "idle_time_max": Verdict.IDLE_LIMIT,
+    "memory_max": Verdict.MEMORY_LIMIT,
+    "tasks_max": Verdict.TASKS_LIMIT,
+    "output_max": Verdict.OUTPUT_LIMIT,
+    "disk_max": Verdict.DISK_LIMIT,
+    "limit_cpu": Verdict.CPU_LIMIT,
+    "limit_fsize": Verdict.FILE_SIZE_LIMIT,
+    "cancelled": Verdict.CANCELLED,
+}
+
+
+@value
+class Evidence:
+    """Everything known about an end. Counters are of the job's own cgroup, ``None`` where unknown.
+
+    ``causes``: what the supervisor noted, in order, each before it acted on it. ``oom_kills``: tasks
+    of the job that the OOM killer took. ``oom_local``: out-of-memory events at the job's own limit
+    (memory.events.local). ``tasks_denied``: forks that pids.max refused. ``main_*``: the rusage of the
+    main process and the children it waited for.
+    """
+
+    exit: Exit
+    causes: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    usage: Usage = Usage()
+    oom_kills: int | None = None
+    oom_local: int | None = None
+    tasks_denied: int | None = None
+    main_cpu_ns: int = 0
+    syscall_filter: bool = False
+    enforced: frozenset[str] = frozenset()
+    unreaped: bool = False
+
+
+@value
+class Finding:
+    """The verdict with everything that was hit, and whether somebody ended the job on that behalf."""
+
+    verdict: str
+    limits_hit: tuple[str, ...]
+    killed: bool
+
+
+def classify(evidence: Evidence) -> Finding:
+    """Decide the verdict; total: every evidence has one."""
+    noted = [cause for cause in evidence.causes if cause in VERDICT_OF]
+    kernel = _kernel_causes(evidence)
+    late = [name for name in _overdrawn(evidence) if name not in noted and name not in kernel]
+    hit = tuple(dict.fromkeys(name for name in (*noted, *kernel, *late) if name != "cancelled"))
+    if "tasks_max" not in hit and evidence.tasks_denied:
+        hit = (*hit, "tasks_max")
+    if evidence.unreaped:
+        return Finding(verdict=Verdict.SANDBOX_ERROR, limits_hit=hit, killed=True)
+    if noted:
+        # An OOM kill that came first would have ended the job before any timer of ours could.
+        first = kernel[0] if kernel and kernel[0] == "memory_max" and noted[0] == "cancelled" else noted[0]
+        return Finding(verdict=VERDICT_OF[first], limits_hit=hit, killed=True)
+    if kernel:
+        return Finding(verdict=VERDICT_OF[kernel[0]], limits_hit=hit, killed=True)
+    if evidence.oom_kills:
+        return Finding(verdict=Verdict.HOST_OOM, limits_hit=hit, killed=True)
+    if late:
+        return Finding(verdict=VERDICT_OF[late[0]], limits_hit=hit, killed=False)
+    return Finding(verdict=_own_end(evidence), limits_hit=hit, killed=False)
+
+
+def _own_end(evidence: Evidence) -> str:
+    """No limit and nobody else's hand in it: the exit itself, but never ``ok`` beside refused forks."""
+    ended = evidence.exit
+    if ended.signal == SIGSYS and evidence.syscall_filter:
+        return Verdict.SYSCALL_DENIED
+    clean = ended.signal is None and ended.code == 0
+    if evidence.tasks_denied and not clean:
+        return Verdict.TASKS_LIMIT
+    if clean:
+        return Verdict.OK
+    return Verdict.SIGNALED if ended.signal is not None else Verdict.NONZERO_EXIT
+
+
+def _kernel_causes(evidence: Evidence) -> list[str]:
+    """Limits for which the kernel itself ended the job, each by more than the signal alone."""
+    causes = []
+    limits, ended = evidence.limits, evidence.exit
+    if evidence.oom_kills and evidence.oom_local:
+        causes.append("memory_max")
+    if ended.signal in (SIGXCPU, SIGKILL) and "limit_cpu" in evidence.enforced and _spent_rlimit(evidence, ended.signal):
+        causes.append("limit_cpu")
+    if ended.signal in (SIGXCPU, SIGKILL) and "cpu_time_max" in evidence.enforced and _overdrew(limits.cpu_time_max, evidence.main_cpu_ns):
+        causes.append("cpu_time_max")
+    if ended.signal == SIGXFSZ and "limit_fsize" in evidence.enforced:
+        causes.append("limit_fsize")
+    return causes
+
+
+def _spent_rlimit(evidence: Evidence, signal: int) -> bool:
+    """RLIMIT_CPU sends SIGXCPU at the soft and SIGKILL at the hard value, to the process that spent it."""
+    limit = evidence.limits.limit_cpu
+    bound = limit.soft if signal == SIGXCPU else limit.hard
+    # the kernel counts ticks of a posix timer, rusage counts exactly: allow for 20 ms between the two
+    return bound != INFINITY and evidence.main_cpu_ns >= bound * 1_000_000_000 - 20_000_000
+
+
+def _overdrawn(evidence: Evidence) -> list[str]:
+    """Limits that the final usage lies above although nobody acted: ended between limit and check."""
+    limits, usage = evidence.limits, evidence.usage
+    running = None if usage.wall_ns is None else usage.wall_ns - usage.paused_ns
+    pairs = (
+        ("cpu_time_max", limits.cpu_time_max, usage.cpu_ns),
+        ("wall_time_max", limits.wall_time_max, running),
+        ("output_max", limits.output_max, _sum(usage.stdout_bytes, usage.stderr_bytes)),
+    )
+    return [name for name, limit, used in pairs if name in evidence.enforced and _overdrew(limit, used)]
+
+
+def _overdrew(limit: int | float | None, used: int | None) -> bool:
+    return limit is not None and limit != INFINITY and used is not None and used > limit
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    return None if a is None and b is None else (a or 0) + (b or 0)

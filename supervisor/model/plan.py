@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LaunchPlan: everything one spawn will do, decided before the kernel is touched.
+
+``make_plan(spec, host, environ)`` is a pure function. Its result names every preexec hook in order,
+every step on the cgroup tree, and for every limit who enforces it; what nobody can enforce raises
+:class:`UnsupportedError` unless the specification marked it best-effort.
+"""
+
+from __future__ import annotations
+
+from supervisor.model.enforce import Enforcement, enforce
+from supervisor.model.hooks import Hook, make_hooks
+from supervisor.model.limits import show_limit
+from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT
+from supervisor.model.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.model.host import Host
+    from supervisor.model.limits import Limits
+    from supervisor.model.spec import JobSpec, Text
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@value
+class CgroupStep:
+    """Make the directory ``path`` of the job's cgroup, or write ``text`` to that file and read back ``expect``."""
+
+    path: str
+    text: str = ""
+    expect: str = ""
+
+
+@value
+class LaunchPlan:
+    """Instructions for one spawn. Paths in ``cgroup_steps`` are relative to the job's own cgroup."""
+
+    argv: tuple[bytes, ...]
+    env: bytes  # "NAME=value" strings, each ending in NUL
+    env_count: int
+    paths: tuple[bytes, ...]  # files to try in turn
+    hooks: tuple[Hook, ...]
+    cgroup_steps: tuple[CgroupStep, ...]
+    cgroup_leaf: str  # "" is the job's cgroup itself
+    cgroup_box: str  # where the limits are
+    stdin: int | None
+    stdout: int | None
+    stderr: int | None
+    limits: Limits
+    enforcement: Mapping[str, str]
+    sampled: tuple[str, ...]
+    tree: str  # "cgroup" or "holder"
+    warnings: tuple[str, ...]
+
+
+def make_plan(spec: JobSpec, host: Host, environ: Mapping[bytes, bytes]) -> LaunchPlan:
+    """Decide everything about one launch.
+
+    ``environ`` is the supervisor's own environment, used where the specification has none. Raises
+    :class:`UnsupportedError` for limits this host cannot enforce, :class:`ConfigError` for limits
+    that make no sense on it.
+    """
+    decided = enforce(spec, host)
+    steps, leaf, box = _cgroup_steps(decided, host)
+    env = environ if spec.env is None else {_encode(name): _encode(text) for name, text in spec.env.items()}
+    counted = decided.limits.output_max is not None
+    return LaunchPlan(
+        argv=tuple([_encode(item) for item in spec.argv]),
+        env=b"".join([b"%b=%b\0" % pair for pair in env.items()]),
+        env_count=len(env),
+        paths=_candidates(_encode(spec.argv[0]), env),
+        hooks=make_hooks(spec, host, decided.rlimits),
+        cgroup_steps=steps,
+        cgroup_leaf=leaf,
+        cgroup_box=box,
+        stdin=PIPE if spec.input is not None else spec.stdin,
+        stdout=_counted(spec.stdout) if counted else spec.stdout,
+        stderr=_counted(spec.stderr) if counted else spec.stderr,
+        limits=decided.limits,
+        enforcement=decided.enforcement,
+        sampled=decided.sampled,
+        tree="cgroup" if host.cgroup else "holder",
+        warnings=decided.warnings,
+    )
+
+
+def _encode(text: Text) -> bytes:
+    """As os.fsencode: UTF-8 whatever the locale says, undecodable bytes kept (PEP 383, PEP 540)."""
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+def _counted(stream: int | None) -> int | None:
+    """Bytes can be counted only where they pass through us."""
+    return stream if stream in (COLLECT, PIPE, DEVNULL, STDOUT) else RELAY
+
+
+def _candidates(program: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
+    if b"/" in program:
+        return (program,)
+    folders = env.get(b"PATH", DEFAULT_PATH.encode()).split(b":")
+    return tuple([(folder or b".") + b"/" + program for folder in folders])
+
+
+def _cgroup_steps(decided: Enforcement, host: Host) -> tuple[tuple[CgroupStep, ...], str, str]:
+    """The steps, the leaf to be born in and the directory that holds the limits.
+
+    A job with limits gets ``box`` (the limits) and ``box/payload`` (the job, ended as a whole by the
+    OOM killer): then ``oom`` counted at ``box`` is the job's own limit, and an ``oom_kill`` without
+    it is the host's. A job without limits gets one plain cgroup.
+    """
+    if host.cgroup is None:
+        return (), "", ""
+    memory = "memory" in host.cgroup.controllers
+    group = "memory.oom.group"
+    job = CgroupStep(path="")
+    if not decided.writes:
+        return ((job, CgroupStep(path=group, text="1", expect="1")) if memory else (job,)), "", ""
+    wanted = [name for name in sorted(host.cgroup.controllers) if name != "cpuset" or decided.cpuset]
+    steps = [job]
+    if wanted:
+        steps.append(CgroupStep(path="cgroup.subtree_control", text=" ".join("+" + name for name in wanted)))
+    steps.append(CgroupStep(path="box"))
+    steps += [CgroupStep(path=f"box/{write.file}", text=write.text, expect=write.expect) for write in decided.writes]
+    if memory:
+        steps.append(CgroupStep(path="box/cgroup.subtree_control", text="+memory"))
+    steps.append(CgroupStep(path="box/payload"))
+    if memory:
+        steps.append(CgroupStep(path=f"box/payload/{group}", text="1", expect="1"))
+    return tuple(steps), "box/payload", "box"
+
+
+def explain(plan: LaunchPlan) -> str:
+    """The plan for people: each step in order, then who enforces what."""
+    lines = ["command: " + " ".join(item.decode("utf-8", "backslashreplace") for item in plan.argv)]
+    lines.append("tried:   " + ", ".join(path.decode("utf-8", "backslashreplace") for path in plan.paths))
+    lines.append("steps:")
+    for step in plan.cgroup_steps:
+        where = "job/" + step.path
+        lines.append(f"  cgroup               write {step.text!r} to {where}" if step.text else f"  cgroup               make {where}")
+    lines.append(f"  clone                clone3 with a pidfd{', into job/' + plan.cgroup_leaf if plan.tree == 'cgroup' else ''}")
+    lines += [f"  {hook.stage:<20} {hook.text}" for hook in plan.hooks]
+    lines.append("  exec                 execve")
+    lines.append("limits:")
+    given = plan.limits.given()
+    for name, mechanism in plan.enforcement.items():
+        shown = show_limit(name, given[name]) if name in given else ""
+        lines.append(f"  {name:<22} {shown:<14} {mechanism}")
+    lines += [f"warning: {warning}" for warning in plan.warnings]
+    return "\n".join(lines)

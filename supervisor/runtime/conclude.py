@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the facts of an end to the Outcome."""
+
+from __future__ import annotations
+
+from supervisor.kernel.evidence import Reading, read_cgroup
+from supervisor.kernel.tree import CgroupTree
+from supervisor.model.classify import Evidence, classify
+from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+from supervisor.model.spec import COLLECT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from supervisor.kernel.streams import Streams
+    from supervisor.kernel.tree import HelperTree
+    from supervisor.model.host import Host
+    from supervisor.model.plan import LaunchPlan
+    from supervisor.model.spec import JobSpec
+
+
+class End:
+    """What is known of a job's end so far; filled in as it comes, read once."""
+
+    __slots__ = (
+        "empty",
+        "ended_ns",
+        "exit",
+        "helper_silent",
+        "main_maxrss_kib",
+        "main_minor_faults",
+        "main_system_us",
+        "main_user_us",
+        "paused_at",
+        "paused_ns",
+        "requested_ns",
+        "spawner_rss_kib",
+        "start_failure",
+        "started_ns",
+        "tree_us",
+        "unreaped",
+        "warnings",
+    )
+
+    def __init__(self) -> None:
+        self.exit: Exit | None = None
+        self.start_failure: tuple[str, int, int] | None = None
+        self.empty = False
+        self.unreaped = False
+        self.helper_silent = True
+        self.requested_ns = self.started_ns = self.ended_ns = 0
+        self.main_user_us = self.main_system_us = self.main_maxrss_kib = self.main_minor_faults = 0
+        self.spawner_rss_kib = 0
+        self.tree_us: tuple[int, int] | None = None
+        self.paused_at: int | None = None
+        self.paused_ns = 0
+        self.warnings: list[str] = []
+
+    def take_exit(self, event: Any) -> None:
+        """The main process was reaped (EXITED)."""
+        self.exit = _exit(event.code, event.detail)
+        self.ended_ns = event.time_ns
+        self.main_user_us, self.main_system_us = event.user_us, event.system_us
+        self.main_maxrss_kib, self.main_minor_faults = event.maxrss_kib, event.minor_faults
+
+    def take_notice(self, notice: Any) -> None:
+        """The init helper reaped the main process and ended its tree (ENDED)."""
+        self.helper_silent = False
+        self.exit = _exit(notice.code, notice.detail)
+        self.ended_ns = notice.time_ns
+        self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
+        self.main_maxrss_kib = notice.maxrss_kib
+        self.tree_us = (notice.tree_user_us, notice.tree_system_us)
+        self.unreaped = notice.left > 0
+
+
+def _exit(code: int, detail: int) -> Exit:
+    return Exit(code=code) if detail == 0 else Exit(signal=code, core=detail == 2)
+
+
+def failed_outcome(error: StartError, plan: LaunchPlan, end: End) -> Outcome:
+    """The outcome of a job that never ran."""
+    return Outcome(
+        verdict=Verdict.START_FAILED,
+        enforcement=plan.enforcement,
+        warnings=(*plan.warnings, *end.warnings),
+        error=error,
+        args=plan.argv,
+        stdout=b"" if plan.stdout == COLLECT else None,
+        stderr=b"" if plan.stderr == COLLECT else None,
+    )
+
+
+def conclude(
+    end: End,
+    spec: JobSpec,
+    plan: LaunchPlan,
+    host: Host,
+    tree: CgroupTree | HelperTree | None,
+    streams: Streams,
+    causes: tuple[str, ...],
+) -> Outcome:
+    """Read the evidence, decide the verdict, put the outcome together. The tree is empty, its cgroup still there."""
+    reading = Reading()
+    _read_process(end, reading)
+    if isinstance(tree, CgroupTree) and host.cgroup is not None:
+        read_cgroup(tree.cgroup, host.cgroup.controllers, plan.cgroup_box, reading)
+    _read_streams(plan, streams, reading)
+    error = None
+    if end.exit is None and not end.unreaped:
+        error = StartError(stage="helper", errno=3, message="the init helper was killed, so the job's end is not known")
+        end.unreaped = True
+    elif end.unreaped:
+        error = StartError(stage="kill", errno=16, message="a process of the job cannot be killed; it is left to a later sweep")
+    usage = Usage(**reading.usage)
+    finding = classify(
+        Evidence(
+            exit=end.exit or Exit(),
+            causes=causes,
+            limits=plan.limits,
+            usage=usage,
+            oom_kills=reading.oom_kills,
+            oom_local=reading.oom_local,
+            tasks_denied=reading.tasks_denied,
+            main_cpu_ns=(end.main_user_us + end.main_system_us) * 1000,
+            syscall_filter=host.syscall_filter,
+            enforced=frozenset(name for name, how in plan.enforcement.items() if not how.startswith("none")),
+            unreaped=end.unreaped,
+        )
+    )
+    return Outcome(
+        verdict=finding.verdict,
+        exit=end.exit or Exit(),
+        killed=finding.killed,
+        limits_hit=finding.limits_hit,
+        usage=usage,
+        sources=reading.sources,
+        enforcement=plan.enforcement,
+        warnings=(*plan.warnings, *end.warnings),
+        error=error,
+        args=plan.argv,
+        stdout=streams.collected(1) if plan.stdout == COLLECT else None,
+        stderr=streams.collected(2) if plan.stderr == COLLECT else None,
+        truncated=streams.truncated(),
+    )
+
+
+def _read_process(end: End, reading: Reading) -> None:
+    if end.started_ns:
+        ended_ns = end.ended_ns or end.started_ns
+        reading.put("wall_ns", ended_ns - end.started_ns, "CLOCK_MONOTONIC, exec to reaped")
+        reading.put("start_latency_ns", end.started_ns - end.requested_ns, "CLOCK_MONOTONIC, request to exec")
+        open_pause = ended_ns - end.paused_at if end.paused_at is not None else 0
+        reading.usage["paused_ns"] = end.paused_ns + max(0, open_pause)
+    if end.exit is None:
+        return
+    user, system, source = end.main_user_us, end.main_system_us, "rusage of the main process and the children it waited for"
+    if end.tree_us is not None:
+        (user, system), source = end.tree_us, "rusage summed by the init helper"
+    reading.put("cpu_ns", (user + system) * 1000, source)
+    reading.put("cpu_user_ns", user * 1000, source)
+    reading.put("cpu_system_ns", system * 1000, source)
+    # exec hands the launching process's peak on to the child's ru_maxrss: only a larger number is the child's own
+    if end.main_maxrss_kib > end.spawner_rss_kib:
+        reading.put("rss_peak_main_bytes", end.main_maxrss_kib * 1024, "rusage ru_maxrss")
+
+
+def _read_streams(plan: LaunchPlan, streams: Streams, reading: Reading) -> None:
+    if not streams.collects:
+        return
+    for number, name, stream in ((1, "stdout_bytes", plan.stdout), (2, "stderr_bytes", plan.stderr)):
+        if stream in (-4, -5):
+            reading.put(name, streams.count(number), "counted on the way")

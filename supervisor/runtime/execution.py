@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Execution: one job from launch to outcome, driven by whatever loop owns the engine.
+
+It waits for nothing itself: a driver hands it the engine's events (:meth:`on_event`) and the time
+(:meth:`on_time`, due at :attr:`deadline_ns`), so the same state machine serves the synchronous
+one-shot path, which imports no asyncio, and the asynchronous supervisor.
+
+States are the contract's: ``starting running paused stopping terminated failed``. Whatever makes the
+supervisor end a job is noted in ``causes`` before it acts.
+"""
+
+from __future__ import annotations
+
+from supervisor.control.watch import Watch, look, next_look, paused, resumed, watch_for
+from supervisor.kernel import native
+from supervisor.kernel.cgroup import Cgroup
+from supervisor.kernel.diagnose import start_error
+from supervisor.kernel.launch import HelperLaunch, direct_block, spawn, spawn_forked
+from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
+from supervisor.kernel.streams import Streams
+from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
+from supervisor.model.outcome import Exit, Outcome, StartError, Verdict
+from supervisor.runtime.conclude import End, conclude, failed_outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from supervisor.kernel.cgroup_root import CgroupRoot
+    from supervisor.kernel.native import Engine
+    from supervisor.model.host import Host
+    from supervisor.model.plan import LaunchPlan
+    from supervisor.model.spec import JobSpec
+    from supervisor.runtime.sampler import Sampler
+
+SIGCONT: Final = 18
+#: After SIGKILL to the whole tree: how long its last task may take to die (a task stuck in the kernel never does).
+UNREAPED_PATIENCE_NS: Final = 5_000_000_000
+
+
+class Execution:
+    """Owns one job's process tree, its streams and its cgroup, from launch to outcome."""
+
+    __slots__ = (
+        "_block",
+        "_block_alive",
+        "_end",
+        "_give_up_ns",
+        "_helper",
+        "_host",
+        "_kill_ns",
+        "_root",
+        "_sampler",
+        "_watch",
+        "causes",
+        "engine",
+        "on_change",
+        "outcome",
+        "pid",
+        "plan",
+        "spec",
+        "state",
+        "streams",
+        "token",
+        "tree",
+    )
+
+    def __init__(self, engine: Engine, spec: JobSpec, plan: LaunchPlan, host: Host, root: CgroupRoot | None) -> None:
+        """Open the job's streams. Raises OSError when that fails; nothing is left open then."""
+        self.engine = engine
+        self.spec = spec
+        self.plan = plan
+        self.token = engine.new_token()
+        self.state = "starting"
+        self.outcome: Outcome | None = None
+        self.causes: list[str] = []
+        self.pid = 0
+        self.on_change: Callable[[Execution], None] | None = None
+        self.tree: CgroupTree | HelperTree | None = None
+        self._host = host
+        self._root = root
+        self._end = End()
+        self._watch: Watch | None = None
+        self._sampler: Sampler | None = None
+        self._helper: HelperLaunch | None = None
+        self._kill_ns: int | None = None
+        self._give_up_ns: int | None = None
+        self._block_alive: Any = None
+        self.streams = Streams(engine, self.token, spec, plan)
+        try:
+            self._block = self._make_block()
+        except BaseException:
+            self.streams.release()
+            self.streams.close()
+            raise
+
+    def _make_block(self) -> bytes:
+        if self._root is None:
+            self._helper = HelperLaunch(self.plan, self.streams.sources)
+            return self._helper.block
+        return direct_block(self.plan, self.streams.sources, self.cgroup_name)
+
+    @property
+    def cgroup_name(self) -> str:
+        """Directory of the job below the supervisor's cgroup."""
+        return f"job-{self.token}"
+
+    # ---- launching ----
+
+    def launch(self) -> None:
+        """Launch on the calling thread (it sleeps until exec) and watch the child."""
+        root_fd = -1 if self._root is None else self._root.fd
+        message = ""
+        if self.spec.preexec:
+            child, message = spawn_forked(self._block, root_fd, self.spec.preexec)
+        else:
+            child = spawn(self._block, root_fd)
+        if child.err == 0:
+            self.engine.watch_child(self.token, child.pidfd)
+        self._spawned(child, message)
+
+    def submit(self) -> None:
+        """Launch on the engine's spawner threads; a SPAWNED event follows."""
+        self._block_alive = native.ffi.from_buffer(self._block)
+        self.engine.submit(self.token, self._block_alive, len(self._block), -1 if self._root is None else self._root.fd)
+
+    def _spawned(self, child: Any, message: str = "") -> None:
+        self.streams.release()
+        if self._helper is not None:
+            self._helper.release()
+        self._end.requested_ns = child.requested_ns
+        if child.err != 0:
+            self._fail(STAGES[child.stage], child.err, child.index, message)
+            return
+        self._end.spawner_rss_kib = child.spawner_rss_kib
+        if self._root is not None:
+            self.tree = CgroupTree(Cgroup(self._root.fd, self.cgroup_name, child.cgroup_fd), child.pidfd)
+            self._started(child.pid, child.started_ns)
+        else:
+            assert self._helper is not None
+            self.tree = HelperTree(self._helper.control_fd)
+            self.tree.helper_pid = child.pid
+            self.engine.watch_ready(self.token, self.tree.fd)
+
+    def _started(self, pid: int, started_ns: int) -> None:
+        self.pid = pid
+        self._end.started_ns = started_ns
+        self._watch = watch_for(self.plan.limits, self._host.processors, started_ns)
+        if self.plan.sampled:
+            from supervisor.runtime.sampler import Sampler
+
+            self._sampler = Sampler(self.plan, started_ns)
+        if self.state == "starting":
+            self._become("running")
+        if self.causes:  # ended by somebody while it was starting
+            self.kill()
+
+    def _fail(self, stage: str, number: int, index: int, message: str = "") -> None:
+        error = start_error(stage, number, index, self.plan)
+        if message:
+            error = StartError(stage=stage, errno=number, message=f"step {stage}: {message}")
+        self._finish(failed_outcome(error, self.plan, self._end))
+
+    # ---- events ----
+
+    def on_event(self, event: Any) -> None:
+        """Take one event of the engine that carries this job's token."""
+        kind = event.kind
+        if kind == EXITED:
+            self._exited(event)
+        elif kind == SPAWNED:
+            self._spawned(event.child)
+        elif kind == EMPTY:
+            self._emptied()
+        elif kind == OUTPUT_LIMIT:
+            self._reached("output_max")
+        elif kind == READY:
+            self._hear_helper()
+        if self.outcome is None and self._end.empty:
+            self._conclude()
+
+    def _hear_helper(self) -> None:
+        assert isinstance(self.tree, HelperTree)
+        notice = self.tree.receive()
+        if notice is None:
+            return  # the helper's own exit says the rest
+        if notice.kind == STARTED:
+            self.tree.main_pid = notice.pid
+            self._started(notice.pid, notice.time_ns)
+        elif notice.kind == FAILED:
+            self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
+        elif notice.kind == ENDED:
+            self._end.take_notice(notice)
+        self.engine.watch_ready(self.token, self.tree.fd)
+
+    def _exited(self, event: Any) -> None:
+        self._watch = self._sampler = self._kill_ns = None
+        if isinstance(self.tree, HelperTree):
+            while self._end.helper_silent and (notice := self.tree.receive()) is not None:
+                if notice.kind == ENDED:
+                    self._end.take_notice(notice)
+                elif notice.kind == FAILED:
+                    self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
+            self._end.empty = True
+            return
+        assert isinstance(self.tree, CgroupTree)
+        self.tree.pidfd = -1
+        self._end.take_exit(event)
+        if not self.tree.cgroup.is_populated():
+            self._end.empty = True
+            return
+        self.tree.kill()  # what the main process left behind goes with it
+        self._give_up_ns = native.now_ns() + UNREAPED_PATIENCE_NS
+        self.engine.watch_empty(self.token, self.tree.cgroup.open_events())
+
+    def _emptied(self) -> None:
+        if self._end.exit is not None:
+            self._end.empty = True
+
+    # ---- time ----
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When :meth:`on_time` must be called, or None when nothing is due."""
+        times = [time for time in (self._kill_ns, self._give_up_ns) if time is not None]
+        if self._watch is not None and (due := next_look(self._watch, 0)) is not None:
+            times.append(due)
+        if self._sampler is not None and self._watch_runs():
+            times.append(self._sampler.due_ns)
+        return min(times) if times else None
+
+    def _watch_runs(self) -> bool:
+        return self.state != "paused"
+
+    def on_time(self, now_ns: int) -> None:
+        """Look at what is due: limits of time, samples, the end of a grace period."""
+        if self.outcome is not None:
+            return
+        if self._kill_ns is not None and now_ns >= self._kill_ns:
+            self._kill_ns = None
+            self.kill()
+        if self._give_up_ns is not None and now_ns >= self._give_up_ns:
+            self._end.unreaped = True
+            self._conclude()
+            return
+        self._look(now_ns)
+        if self._sampler is not None and self._watch_runs() and now_ns >= self._sampler.due_ns and self.tree is not None:
+            found = self._sampler.look(now_ns, self.tree.members())
+            if found is not None:
+                self._reached(found)
+
+    def _look(self, now_ns: int) -> None:
+        if self._watch is None or (due := next_look(self._watch, 0)) is None or now_ns < due:
+            return
+        cpu = self.tree.cpu_ns() if self._watch.needs_cpu and self.tree is not None else None
+        self._watch, found = look(self._watch, now_ns, cpu, self.streams.last_ns())
+        if found is not None:
+            self._watch = None
+            self._reached(found, graceful=self.spec.limit_grace_ns > 0)
+
+    def _reached(self, limit: str, graceful: bool = False) -> None:
+        """A limit is reached: note it, then act on it."""
+        self.causes.append(limit)
+        if graceful:
+            self._terminate(self.spec.limit_grace_ns)
+        else:
+            self.kill()
+
+    # ---- control ----
+
+    def stop(self, grace_ns: int, cause: str = "cancelled") -> None:
+        """Ask the job to end, and kill its tree when the grace period is over; safe in every state."""
+        if self.outcome is not None:
+            return
+        self.causes.append(cause)
+        if grace_ns > 0 and self.tree is not None and self._end.exit is None:
+            self._terminate(grace_ns)
+        else:
+            self.kill()
+
+    def _terminate(self, grace_ns: int) -> None:
+        due = native.now_ns() + grace_ns
+        self._kill_ns = due if self._kill_ns is None else min(due, self._kill_ns)
+        if self.tree is None:
+            return
+        was_paused = self.state == "paused"
+        self._become("stopping")
+        self.tree.signal_main(self.spec.kill_signal)
+        if was_paused:  # a paused job gets its chance too
+            self.resume()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree, now."""
+        if self.tree is None or self.outcome is not None:
+            return  # still starting: noted in causes, and done as soon as it has started
+        if self.state != "stopping":
+            self._become("stopping")
+        self.tree.kill()
+        if self._give_up_ns is None:
+            self._give_up_ns = native.now_ns() + UNREAPED_PATIENCE_NS
+
+    def pause(self) -> bool:
+        """Stop the whole tree; wall and idle time stand still. False when there is nothing to pause."""
+        if self.state != "running" or self.tree is None:
+            return False
+        self.tree.pause()
+        now_ns = native.now_ns()
+        self._end.paused_at = now_ns
+        if self._watch is not None:
+            self._watch = paused(self._watch, now_ns)
+        self._become("paused")
+        return True
+
+    def resume(self) -> bool:
+        """Let a paused tree run on. False when it was not paused."""
+        if self._end.paused_at is None or self.tree is None:
+            return False
+        self.tree.resume()
+        now_ns = native.now_ns()
+        self._end.paused_ns += now_ns - self._end.paused_at
+        self._end.paused_at = None
+        if self._watch is not None:
+            self._watch = resumed(self._watch, now_ns)
+        if self.state == "paused":
+            self._become("running")
+        return True
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to the main process. False when it has ended or not started yet."""
+        if self.tree is None or self._end.exit is not None or self.outcome is not None:
+            return False
+        return self.tree.signal_main(number)
+
+    def _become(self, state: str) -> None:
+        self.state = state
+        if self.on_change is not None:
+            self.on_change(self)
+
+    # ---- the end ----
+
+    def _conclude(self) -> None:
+        self.streams.drain()
+        if self._end.start_failure is not None:
+            self._close_tree()
+            stage, number, index = self._end.start_failure
+            self._fail(stage, number, index)
+            return
+        outcome = conclude(self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes))
+        self._close_tree()
+        self._finish(outcome)
+
+    def _close_tree(self) -> None:
+        if isinstance(self.tree, HelperTree):
+            self.tree.close()
+        elif self.tree is not None:
+            try:
+                self.tree.cgroup.remove()
+            except OSError as error:
+                self._end.warnings.append(f"the job's cgroup is still there: {error}")
+        self.tree = None
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._give_up_ns = self._kill_ns = self._watch = self._sampler = None
+        self.outcome = outcome
+        if not self.streams.pending():
+            self.streams.close()
+        self._become("failed" if outcome.verdict in (Verdict.START_FAILED, Verdict.SANDBOX_ERROR) else "terminated")
+
+    @property
+    def flushing(self) -> bool:
+        """The job is over but relayed bytes still wait for a slow reader."""
+        return self.streams.pending()
+
+    def exit_of(self) -> Exit | None:
+        """How the main process ended, once it has."""
+        return self._end.exit

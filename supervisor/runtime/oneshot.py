@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job, synchronously: the engine under ``supervisor.run`` and ``ringfence run``. No asyncio."""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.errors import InternalError
+from supervisor.kernel import native
+from supervisor.kernel.cgroup_root import CgroupRoot, NoCgroup, open_cgroup_root
+from supervisor.kernel.native import OUTPUT_END, SIGNAL, Engine
+from supervisor.kernel.probe import block_devices, read_host
+from supervisor.model.host import Host
+from supervisor.model.plan import LaunchPlan, make_plan
+from supervisor.model.value import replace
+from supervisor.runtime.execution import Execution
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from supervisor.model.outcome import Outcome
+    from supervisor.model.spec import JobSpec
+
+
+class Ground:
+    """Owns what jobs stand on: the cgroup subtree that was found (or why not) and the host's facts."""
+
+    def __init__(self, cgroup: str = "") -> None:
+        """Raises :class:`ConfigError` when ``cgroup`` (or RINGFENCE_CGROUP) names a place that cannot be used."""
+        self.root: CgroupRoot | None = None
+        reason = ""
+        given = cgroup or os.environ.get("RINGFENCE_CGROUP", "")
+        if given == "none":
+            reason = "RINGFENCE_CGROUP=none forbids cgroups"
+        else:
+            try:
+                self.root = open_cgroup_root(given)
+            except (NoCgroup, OSError) as error:
+                reason = str(error)
+        self.host = read_host(self.root.facts if self.root else None, reason)
+
+    def plan(self, spec: JobSpec) -> tuple[LaunchPlan, Host]:
+        """The plan of one job on this ground, with the facts only this job needs."""
+        devices = block_devices(spec.limits)
+        host = replace(self.host, block_devices=devices) if devices else self.host
+        return make_plan(spec, host, os.environb), host
+
+    def close(self) -> None:
+        """Give the cgroup subtree back."""
+        if self.root is not None:
+            self.root.close()
+            self.root = None
+
+
+def drive(execution: Execution, on_signal: Callable[[Any], None] | None = None) -> Outcome:
+    """Run the engine until the job has its outcome and its relayed output has gone out."""
+    engine = execution.engine
+    while execution.outcome is None or execution.flushing:
+        due = execution.deadline_ns
+        timeout = -1 if due is None else max(0, due - native.now_ns())
+        for event in engine.poll(timeout):
+            if event.kind == SIGNAL:
+                if on_signal is not None:
+                    on_signal(event)
+            elif event.kind != OUTPUT_END or execution.outcome is None:
+                execution.on_event(event)
+        execution.on_time(native.now_ns())
+    execution.streams.close()
+    if execution.outcome is None:
+        raise InternalError("the job ended without an outcome")
+    return execution.outcome
+
+
+def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
+    """Run one job to its end on the calling thread and return its outcome.
+
+    Raises :class:`UnsupportedError` and :class:`ConfigError` before anything is started. When the
+    caller is interrupted (KeyboardInterrupt), the job's tree is killed and waited for first.
+    """
+    own = ground is None
+    ground = ground or Ground()
+    engine = Engine()
+    try:
+        plan, host = ground.plan(spec)
+        execution = Execution(engine, spec, plan, host, ground.root)
+        try:
+            execution.launch()
+            return drive(execution)
+        except BaseException:
+            execution.stop(0)
+            drive(execution)
+            raise
+    finally:
+        engine.close()
+        if own:
+            ground.close()
