@@ -50,7 +50,8 @@ int sup_engine_poll(struct sup_engine *engine, struct sup_event *ret_events, int
 
 int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd);   /* EXITED; owns pidfd from then on */
 int sup_engine_watch_empty(struct sup_engine *engine, uint64_t token, int events_fd); /* EMPTY at "populated 0"; owns the fd */
-int sup_engine_watch_ready(struct sup_engine *engine, uint64_t token, int fd);        /* READY once, when readable; does not own it */
+void *sup_engine_watch_ready(struct sup_engine *engine, uint64_t token, int fd);      /* READY while readable; does not own fd; NULL: errno */
+void sup_engine_unwatch(struct sup_engine *engine, void *watch);                      /* of sup_engine_watch_ready, before fd is closed */
 int sup_engine_watch_signals(struct sup_engine *engine, uint64_t mask);             /* SIGNAL; blocks them in the calling thread */
 int sup_engine_unwatch_signals(struct sup_engine *engine);                          /* back to the mask from before */
 

@@ -60,28 +60,31 @@ int engine_add(struct sup_engine *engine, struct watch *watch, uint32_t events)
 
 void engine_remove(struct sup_engine *engine, struct watch *watch) { epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL); }
 
-/* Take a heap-allocated watch out of the set, close its descriptor and free it. */
+/* Take a heap-allocated watch out of the set, close its descriptor if it is ours, and free it. */
 static void discard(struct sup_engine *engine, struct watch *watch)
 {
     engine_remove(engine, watch);
     engine_unlink(watch);
-    close(watch->fd);
+    if (!watch->borrowed)
+        close(watch->fd);
     free(watch);
 }
 
-static int add_new(struct sup_engine *engine, uint64_t token, int fd, uint32_t events, void (*ready)(struct sup_engine *, struct watch *, uint32_t))
+/* A heap-allocated watch in the set, or NULL with errno set. */
+static struct watch *add_new(struct sup_engine *engine, struct watch model, uint32_t events)
 {
-    struct watch *watch = calloc(1, sizeof *watch);
+    struct watch *watch = malloc(sizeof *watch);
     if (watch == NULL)
-        return -ENOMEM;
-    *watch = (struct watch){.ready = ready, .token = token, .fd = fd};
-    engine_link(engine, watch);
+        return NULL;
+    *watch = model;
     int r = engine_add(engine, watch, events);
     if (r < 0) {
-        engine_unlink(watch);
         free(watch);
+        errno = -r;
+        return NULL;
     }
-    return r;
+    engine_link(engine, watch);
+    return watch;
 }
 
 /* ---- exits ---- */
@@ -111,7 +114,10 @@ static void child_ready(struct sup_engine *engine, struct watch *watch, uint32_t
     discard(engine, watch);
 }
 
-int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd) { return add_new(engine, token, pidfd, EPOLLIN, child_ready); }
+int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd)
+{
+    return add_new(engine, (struct watch){.ready = child_ready, .token = token, .fd = pidfd}, EPOLLIN) == NULL ? -errno : 0;
+}
 
 /* ---- empty cgroups ---- */
 
@@ -130,21 +136,23 @@ static void cgroup_ready(struct sup_engine *engine, struct watch *watch, uint32_
 
 int sup_engine_watch_empty(struct sup_engine *engine, uint64_t token, int events_fd)
 {
-    return add_new(engine, token, events_fd, EPOLLPRI, cgroup_ready);
+    return add_new(engine, (struct watch){.ready = cgroup_ready, .token = token, .fd = events_fd}, EPOLLPRI) == NULL ? -errno : 0;
 }
 
-/* ---- any descriptor, once ---- */
+/* ---- any descriptor ---- */
 
-static void ready_once(struct sup_engine *engine, struct watch *watch, uint32_t events)
+static void readable(struct sup_engine *engine, struct watch *watch, uint32_t events)
 {
     (void)events;
     engine_emit(engine, SUP_EVENT_READY, watch->token);
-    engine_remove(engine, watch);
-    engine_unlink(watch);
-    free(watch);
 }
 
-int sup_engine_watch_ready(struct sup_engine *engine, uint64_t token, int fd) { return add_new(engine, token, fd, EPOLLIN, ready_once); }
+void *sup_engine_watch_ready(struct sup_engine *engine, uint64_t token, int fd)
+{
+    return add_new(engine, (struct watch){.ready = readable, .token = token, .fd = fd, .borrowed = 1}, EPOLLIN);
+}
+
+void sup_engine_unwatch(struct sup_engine *engine, void *watch) { discard(engine, watch); }
 
 /* ---- signals ---- */
 

@@ -19,7 +19,7 @@ struct watch {
     void (*ready)(struct sup_engine *engine, struct watch *watch, uint32_t events);
     struct watch *next, *previous;
     uint64_t token;
-    int fd;
+    int fd, borrowed;
 };
 
 struct launch_request {

@@ -7,24 +7,6 @@
 
 #include <stdint.h>
 
-enum sup_request_kind { SUP_REQUEST_KILL = 1, SUP_REQUEST_SIGNAL, SUP_REQUEST_STOP, SUP_REQUEST_CONTINUE, SUP_REQUEST_USAGE };
-
-struct sup_request {
-    int32_t kind, signal;
-};
-
-enum sup_notice_kind { SUP_NOTICE_STARTED = 1, SUP_NOTICE_FAILED, SUP_NOTICE_ENDED, SUP_NOTICE_USAGE };
-
-/* One size for every notice; what a kind does not say is 0. */
-struct sup_notice {
-    int32_t kind;
-    int32_t pid;
-    int32_t stage, err, index;  /* FAILED */
-    int32_t code, detail, left; /* ENDED: as in sup_event; left: descendants that could not be killed */
-    uint64_t time_ns;           /* STARTED, ENDED: CLOCK_MONOTONIC */
-    uint64_t user_us, system_us; /* ENDED: main process with what it waited for */
-    uint64_t tree_user_us, tree_system_us; /* ENDED, USAGE: every process of the tree that could be counted */
-    int64_t maxrss_kib, tasks;
-};
+#include "notice.h"
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "cdef.h"
+#include "helper.h"
 
 /* Shared between the translation units, not visible to Python. */
 uint64_t sup_now_ns(void);

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ringfence: run commands, services and pools inside hard limits, with exact verdicts.
+
+    import supervisor
+    outcome = supervisor.run(["python3", "job.py"], limits=supervisor.Limits(memory_max="256M"))
+
+Every public name is exported here, lazily: importing the package loads nothing but this file.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from supervisor.errors import (
+        BusyError,
+        CgroupError,
+        ClosedError,
+        ConfigError,
+        InternalError,
+        JobFailed,
+        SpawnError,
+        SupervisorError,
+        UnsupportedError,
+    )
+    from supervisor.model.limits import Limits
+    from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+    from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
+    from supervisor.runtime.job import Job
+    from supervisor.runtime.run import run
+    from supervisor.runtime.supervisor import Supervisor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "BusyError",
+    "CgroupError",
+    "ClosedError",
+    "ConfigError",
+    "Exit",
+    "InternalError",
+    "Job",
+    "JobFailed",
+    "JobSpec",
+    "Limits",
+    "Outcome",
+    "SpawnError",
+    "StartError",
+    "Supervisor",
+    "SupervisorError",
+    "UnsupportedError",
+    "Usage",
+    "Verdict",
+    "run",
+]
+
+_HOMES = {
+    "supervisor.errors": (
+        "BusyError CgroupError ClosedError ConfigError InternalError JobFailed SpawnError SupervisorError UnsupportedError"
+    ),
+    "supervisor.model.limits": "Limits",
+    "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
+    "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
+    "supervisor.runtime.job": "Job",
+    "supervisor.runtime.run": "run",
+    "supervisor.runtime.supervisor": "Supervisor",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'supervisor' has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(module), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -118,8 +118,16 @@ class Engine:
     def watch_empty(self, token: int, events_fd: int) -> None:
         check(lib.sup_engine_watch_empty(self.pointer, token, events_fd))
 
-    def watch_ready(self, token: int, fd: int) -> None:
-        check(lib.sup_engine_watch_ready(self.pointer, token, fd))
+    def watch_ready(self, token: int, fd: int) -> Any:
+        """READY events while ``fd`` is readable, until :meth:`unwatch` of what this returns."""
+        watch = lib.sup_engine_watch_ready(self.pointer, token, fd)
+        if watch == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        return watch
+
+    def unwatch(self, watch: Any) -> None:
+        """Stop watching; must come before its descriptor is closed."""
+        lib.sup_engine_unwatch(self.pointer, watch)
 
     def watch_signals(self, signals: tuple[int, ...]) -> None:
         """Turn these signals of the calling thread into SIGNAL events until :meth:`unwatch_signals`."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from supervisor.kernel.cgroup import Cgroup
+    from supervisor.kernel.native import Engine
 
     class Tree(Protocol):
         """The whole of one job's processes."""
@@ -110,11 +111,13 @@ ANSWER_PATIENCE_MS = 1000
 class HelperTree:
     """A job's tree held by the init helper; owns our end of its control socket."""
 
-    __slots__ = ("_notices", "fd", "helper_pid", "main_pid")
+    __slots__ = ("_engine", "_notices", "_watch", "fd", "helper_pid", "main_pid")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, engine: Engine, token: int, fd: int, helper_pid: int) -> None:
         self.fd = fd
-        self.helper_pid = 0
+        self._engine = engine
+        self._watch = engine.watch_ready(token, fd)
+        self.helper_pid = helper_pid
         self.main_pid = 0
         self._notices: list[Any] = []
 
@@ -130,9 +133,6 @@ class HelperTree:
         if self._notices:
             return self._notices.pop(0)
         return self._read()
-
-    def has_notices(self) -> bool:
-        return bool(self._notices)
 
     def _read(self) -> Any:
         raw = os.read(self.fd, 4096)
@@ -180,7 +180,9 @@ class HelperTree:
             return []
 
     def close(self) -> None:
+        """Let the control socket go; a helper that still lives ends its tree then."""
         if self.fd >= 0:
+            self._engine.unwatch(self._watch)
             os.close(self.fd)
             self.fd = -1
 

@@ -11,6 +11,8 @@ supervisor end a job is noted in ``causes`` before it acts.
 
 from __future__ import annotations
 
+import os
+
 from supervisor.control.watch import Watch, look, next_look, paused, resumed, watch_for
 from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
@@ -131,6 +133,8 @@ class Execution:
             self._helper.release()
         self._end.requested_ns = child.requested_ns
         if child.err != 0:
+            if self._helper is not None:
+                os.close(self._helper.control_fd)
             self._fail(STAGES[child.stage], child.err, child.index, message)
             return
         self._end.spawner_rss_kib = child.spawner_rss_kib
@@ -139,9 +143,7 @@ class Execution:
             self._started(child.pid, child.started_ns)
         else:
             assert self._helper is not None
-            self.tree = HelperTree(self._helper.control_fd)
-            self.tree.helper_pid = child.pid
-            self.engine.watch_ready(self.token, self.tree.fd)
+            self.tree = HelperTree(self.engine, self.token, self._helper.control_fd, child.pid)
 
     def _started(self, pid: int, started_ns: int) -> None:
         self.pid = pid
@@ -181,29 +183,24 @@ class Execution:
             self._conclude()
 
     def _hear_helper(self) -> None:
-        assert isinstance(self.tree, HelperTree)
-        notice = self.tree.receive()
-        if notice is None:
-            return  # the helper's own exit says the rest
+        if isinstance(self.tree, HelperTree) and (notice := self.tree.receive()) is not None:
+            self._take_notice(notice)
+
+    def _take_notice(self, notice: Any) -> None:
         if notice.kind == STARTED:
-            self.tree.main_pid = notice.pid
             self._started(notice.pid, notice.time_ns)
         elif notice.kind == FAILED:
             self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
         elif notice.kind == ENDED:
             self._end.take_notice(notice)
-        self.engine.watch_ready(self.token, self.tree.fd)
 
     def _exited(self, event: Any) -> None:
-        self._watch = self._sampler = self._kill_ns = None
         if isinstance(self.tree, HelperTree):
-            while self._end.helper_silent and (notice := self.tree.receive()) is not None:
-                if notice.kind == ENDED:
-                    self._end.take_notice(notice)
-                elif notice.kind == FAILED:
-                    self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
+            while (notice := self.tree.receive()) is not None:  # what it said before it ended
+                self._take_notice(notice)
             self._end.empty = True
             return
+        self._watch = self._sampler = self._kill_ns = None
         assert isinstance(self.tree, CgroupTree)
         self.tree.pidfd = -1
         self._end.take_exit(event)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""subprocess-shaped arguments to a JobSpec: shared by ``run`` and ``Supervisor.start``."""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.errors import ConfigError, UnsupportedError
+from supervisor.kernel.accounts import home_environment, resolve
+from supervisor.model.limits import Limits, tighten
+from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, JobSpec, grace_ns
+from supervisor.model.value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import IO, Any
+
+    Command = Sequence[str | bytes | os.PathLike[str]] | str | bytes | os.PathLike[str]
+    Stream = int | IO[Any] | None
+
+
+@value
+class Text:
+    """How collected output is decoded: None of both means bytes."""
+
+    encoding: str | None = None
+    errors: str | None = None
+
+    def decode(self, raw: Any) -> Any:
+        """Bytes as text with ``\\n`` line ends, as subprocess does; anything else unchanged."""
+        if self.encoding is None or not isinstance(raw, bytes):
+            return raw
+        return raw.decode(self.encoding, self.errors or "strict").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def text_mode(text: bool | None, encoding: str | None, errors: str | None, universal_newlines: bool | None = None) -> Text:
+    """subprocess's rule: any of the arguments asks for text, in the locale's encoding unless named."""
+    if not (text or encoding or errors or universal_newlines):
+        return Text()
+    if encoding is None:
+        import locale
+
+        encoding = locale.getpreferredencoding(False)
+    return Text(encoding=encoding, errors=errors)
+
+
+def make_spec(
+    args: Command,
+    *,
+    limits: Limits | Mapping[str, Any] | None = None,
+    best_effort: Iterable[str] = (),
+    sandbox: Any = None,
+    stdin: Stream = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    input: bytes | str | None = None,
+    capture_output: bool = False,
+    text: Text = Text(),  # noqa: B008 - an immutable value
+    env: Mapping[str, str] | None = None,
+    cwd: str | bytes | os.PathLike[str] | None = None,
+    user: str | int | None = None,
+    group: str | int | None = None,
+    extra_groups: Iterable[str | int] | None = None,
+    umask: int | None = None,
+    pass_fds: Iterable[int] = (),
+    start_new_session: bool = False,
+    process_group: int | None = None,
+    preexec: Iterable[Callable[[], object]] = (),
+    nice: int | None = None,
+    oom_score_adjust: int | None = None,
+    cpu_affinity: Iterable[int] | None = None,
+    no_new_privileges: bool = False,
+    kill_signal: int = 15,
+    kill_grace: Any = None,
+    die_with_parent: bool = True,
+    timeout: float | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> JobSpec:
+    """Build the specification of one job from the arguments of ``subprocess`` and ours.
+
+    Raises :class:`ConfigError` with every problem found, :class:`UnsupportedError` for a user this
+    process may not become.
+    """
+    if sandbox not in (None, "none"):
+        raise UnsupportedError("sandbox", "this version runs jobs without a sandbox only (sandbox='none')")
+    if capture_output and (stdout is not None or stderr is not None):
+        raise ConfigError("capture_output: cannot be combined with stdout or stderr")
+    if process_group not in (None, 0):
+        raise ConfigError("process_group: only 0, a group of its own, is supported")
+    made = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
+    if timeout is not None:
+        made = tighten(made, Limits(wall_time_max=timeout))
+    credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
+    if user is not None and env is None:
+        env = {**os.environ, **home_environment(user)}
+    grace = None if kill_grace is None else grace_ns(kill_grace)
+    return JobSpec(
+        argv=_argv(args),
+        env=env,
+        working_directory=None if cwd is None else os.fspath(cwd),
+        stdin=_stream("stdin", stdin),
+        stdout=COLLECT if capture_output else _stream("stdout", stdout),
+        stderr=COLLECT if capture_output else _stream("stderr", stderr),
+        input=_input(input, text),
+        limits=made,
+        best_effort=frozenset(best_effort),
+        credentials=credentials,
+        umask=umask,
+        nice=nice,
+        oom_score_adjust=oom_score_adjust,
+        cpu_affinity=None if cpu_affinity is None else tuple(cpu_affinity),
+        no_new_privileges=no_new_privileges,
+        start_new_session=start_new_session,
+        process_group=process_group == 0,
+        pass_fds=tuple(pass_fds),
+        kill_signal=kill_signal,
+        kill_grace_ns=DEFAULT_KILL_GRACE_NS if grace is None else grace,
+        limit_grace_ns=0 if grace is None else grace,
+        die_with_parent=die_with_parent,
+        preexec=tuple(preexec),
+        labels=labels,
+    )
+
+
+def _argv(args: Command) -> tuple[str | bytes, ...]:
+    if isinstance(args, (str, bytes, os.PathLike)):
+        return (os.fspath(args),)
+    try:
+        return tuple([item if isinstance(item, (str, bytes)) else os.fspath(item) for item in args])
+    except TypeError:
+        raise ConfigError("argv: must be a list of texts such as ['sleep', '1'], one item an argument") from None
+
+
+def _stream(name: str, stream: Stream) -> int | None:
+    if stream is None or isinstance(stream, int):
+        if isinstance(stream, int) and (stream < -5 or isinstance(stream, bool)):
+            raise ConfigError(f"{name}: {stream!r} is not a descriptor")
+        if stream == STDOUT and name != "stderr":
+            raise ConfigError(f"{name}: STDOUT has a meaning for stderr only")
+        return COLLECT if stream == PIPE and name != "stdin" else stream
+    fileno = getattr(stream, "fileno", None)
+    if fileno is None:
+        raise ConfigError(f"{name}: must be a descriptor, a file, PIPE, DEVNULL or None, not {type(stream).__name__}")
+    return int(fileno())
+
+
+def _input(given: bytes | str | None, text: Text) -> bytes | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if text.encoding is None:
+            raise ConfigError("input: is text, so text=True or an encoding is needed; or give bytes")
+        return given.encode(text.encoding, text.errors or "strict")
+    return bytes(given)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``supervisor.run``: subprocess.run with limits, a verdict and the usage."""
+
+from __future__ import annotations
+
+from supervisor.errors import JobFailed
+from supervisor.model.value import replace
+from supervisor.runtime.oneshot import run_spec
+from supervisor.runtime.request import make_spec, text_mode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from supervisor.model.outcome import Outcome
+    from supervisor.runtime.request import Command
+
+
+def run(
+    args: Command,
+    *,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    universal_newlines: bool | None = None,
+    **options: Any,
+) -> Outcome:
+    """Run a command to its end inside limits and return its :class:`Outcome`.
+
+    Takes ``subprocess.run``'s arguments by their names (``input stdin stdout stderr capture_output text
+    encoding errors cwd env check user group umask pass_fds start_new_session timeout``) and ours:
+    ``limits`` (a :class:`Limits` or a dict of them), ``best_effort``, ``kill_grace``, ``preexec``,
+    ``nice``, ``oom_score_adjust``, ``cpu_affinity``, ``no_new_privileges``. ``stdout=PIPE`` collects.
+
+    A job that breaks a limit, fails or cannot be started is an outcome; with ``check=True`` everything
+    but ``ok`` raises :class:`JobFailed`. Raises :class:`ConfigError` for wrong arguments and
+    :class:`UnsupportedError` for limits this host cannot enforce, before anything is started. On
+    KeyboardInterrupt the job's whole tree is killed before the exception goes on.
+    """
+    mode = text_mode(text, encoding, errors, universal_newlines)
+    outcome = run_spec(make_spec(args, text=mode, **options))
+    if mode.encoding is not None:
+        outcome = replace(outcome, stdout=mode.decode(outcome.stdout), stderr=mode.decode(outcome.stderr))
+    if check and not outcome.ok:
+        raise JobFailed(outcome)
+    return outcome

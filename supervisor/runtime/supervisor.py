@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Supervisor: an ``async with`` scope that owns a set of jobs and ends only when every one is gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor.errors import ClosedError
+from supervisor.kernel.native import OUTPUT_END, Engine
+from supervisor.runtime.execution import Execution
+from supervisor.runtime.job import Job
+from supervisor.runtime.oneshot import Ground
+from supervisor.runtime.request import make_spec, text_mode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from supervisor.model.outcome import Outcome
+    from supervisor.model.spec import JobSpec
+    from supervisor.runtime.request import Command, Text
+
+SPAWNERS = 2
+
+
+class Supervisor:
+    """Owns one cgroup subtree, one native engine and the jobs started through it.
+
+    Use it as ``async with Supervisor() as sup``. Leaving the scope stops what still runs (politely,
+    then by force after each job's own grace; at once when leaving on an exception) and returns when
+    every tree is empty and its cgroup removed. Belongs to the event loop it was entered on.
+    """
+
+    def __init__(self, *, cgroup: str = "") -> None:
+        self._cgroup = cgroup
+        self._ground: Ground | None = None
+        self._engine: Engine | None = None
+        self._jobs: dict[int, Job] = {}
+        self._idle: asyncio.Future[None] | None = None
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The jobs that are not over yet, in order of their start."""
+        return tuple(self._jobs.values())
+
+    async def __aenter__(self) -> Supervisor:
+        """Raises :class:`ConfigError` when the cgroup named cannot be used."""
+        loop = asyncio.get_running_loop()
+        self._ground = await loop.run_in_executor(None, Ground, self._cgroup)
+        self._engine = Engine(events_per_poll=256)
+        self._engine.start_spawners(SPAWNERS)
+        loop.add_reader(self._engine.fileno(), self._on_ready)
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        await self.aclose(at_once=kind is not None)
+
+    async def aclose(self, *, at_once: bool = False) -> None:
+        """End every job, wait for all, release everything; safe to call twice.
+
+        Cancelled meanwhile, it kills what is left and finishes before the cancellation goes on.
+        """
+        if self._engine is None:
+            return
+        for job in self.jobs:
+            job._execution.stop(0 if at_once else job._execution.spec.kill_grace_ns)
+            job._settle()
+        cancelled: asyncio.CancelledError | None = None
+        while self._jobs:
+            self._idle = asyncio.get_running_loop().create_future()
+            try:
+                await self._idle
+            except asyncio.CancelledError as request:
+                cancelled = request
+                for job in self.jobs:
+                    job._execution.kill()
+                    job._settle()
+        self._release()
+        if cancelled is not None:
+            raise cancelled
+
+    def _release(self) -> None:
+        engine, ground = self._engine, self._ground
+        self._engine = self._ground = None
+        if engine is not None:
+            asyncio.get_running_loop().remove_reader(engine.fileno())
+            engine.close()
+        if ground is not None:
+            ground.close()
+
+    async def start(
+        self,
+        args: Command | JobSpec,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Start a command and return its job as soon as it runs, or has failed to.
+
+        Takes what :func:`supervisor.run` takes, or a :class:`JobSpec`. A program that is missing or
+        refused gives a job in the state ``failed`` whose outcome says why. Raises :class:`ConfigError`
+        and :class:`UnsupportedError` before anything is started, :class:`ClosedError` outside the scope.
+        Cancelled while the launch is under way, the job is killed.
+        """
+        from supervisor.model.spec import JobSpec
+
+        mode = text_mode(text, encoding, errors)
+        spec = args if isinstance(args, JobSpec) else make_spec(args, text=mode, **options)
+        job = self._launch(spec, mode)
+        try:
+            await self.changed(job, lambda: job.state != "starting")
+        except asyncio.CancelledError:
+            job._execution.stop(0)
+            raise
+        return job
+
+    async def run(self, args: Command | JobSpec, **options: Any) -> Outcome:
+        """Start a command and wait for its outcome; cancelled, it kills the job and waits for its end."""
+        job = await self.start(args, **options)
+        try:
+            return await job.wait()
+        except asyncio.CancelledError:
+            job._execution.stop(0)
+            job._settle()
+            await asyncio.shield(job.wait())
+            raise
+
+    def _launch(self, spec: JobSpec, text: Text) -> Job:
+        if self._engine is None or self._ground is None:
+            raise ClosedError("the supervisor is not open: use it inside 'async with'")
+        plan, host = self._ground.plan(spec)
+        execution = Execution(self._engine, spec, plan, host, self._ground.root)
+        job = Job(self, execution, text)
+        self._jobs[execution.token] = job
+        if spec.preexec:
+            execution.launch()
+            job._settle()
+        else:
+            execution.submit()
+        return job
+
+    async def changed(self, job: Job, done: Callable[[], bool]) -> None:
+        """Wait until ``done()`` is true; looked at after everything that happens to the job."""
+        while not done():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if job._waiters is None:
+                job._waiters = []
+            job._waiters.append(waiter)
+            await waiter
+
+    def _on_ready(self) -> None:
+        assert self._engine is not None
+        jobs = self._jobs
+        touched: dict[int, Job] = {}
+        for event in self._engine.poll(0):
+            job = jobs.get(event.token)
+            if job is None:
+                continue
+            execution = job._execution
+            before = execution.state
+            if event.kind != OUTPUT_END or execution.outcome is None:
+                execution.on_event(event)
+            touched[event.token] = job
+            if execution.state != before:
+                job._wake()
+        for job in touched.values():
+            job._settle()
+
+    def forget(self, job: Job) -> None:
+        """The job is over: it no longer holds the scope open."""
+        self._jobs.pop(job.id, None)
+        if not self._jobs and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
