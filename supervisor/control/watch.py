@@ -2,8 +2,9 @@
 """Watch: when to look at a running job's time limits, and what was found. Pure.
 
 No fast polling: the next look is computed from what is left. Of processor time, a tree on N
-processors can spend at most N seconds a second, so it cannot overdraw before ``left / N``; each look
-at least halves the distance for one busy thread, down to ``FINEST_NS``, which bounds the overdraft.
+processors can spend at most N seconds a second, so it cannot overdraw before ``left / N``. While b
+threads are busy each look takes at least b/N off what is left, down to ``FINEST_NS`` between looks,
+which bounds the overdraft to N times that.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def resumed(watch: Watch, now_ns: int) -> Watch:
     if watch.paused_at is None:
         return watch
     gap = now_ns - watch.paused_at
-    return replace(watch, paused_at=None, paused_ns=watch.paused_ns + gap, active_ns=now_ns, looked_ns=now_ns)
+    # the time since the last look goes on where it stopped: what was spent before the pause is not seen yet
+    return replace(watch, paused_at=None, paused_ns=watch.paused_ns + gap, active_ns=now_ns, looked_ns=watch.looked_ns + gap)
 
 
 def relimited(watch: Watch, limits: Limits) -> Watch:

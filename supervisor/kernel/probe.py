@@ -11,6 +11,7 @@ from supervisor.model.host import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Final
 
     from supervisor.model.host import CgroupFacts
@@ -55,9 +56,17 @@ def _read_number(path: str, default: int) -> int:
         return default
 
 
+def own_environment() -> Mapping[bytes, bytes]:
+    """Our own environment as bytes; ``os.environb`` decodes and encodes every variable again, its dict does not."""
+    raw = getattr(os.environb, "_data", None)
+    return raw if isinstance(raw, dict) else dict(os.environb)
+
+
 def block_devices(limits: Limits) -> dict[str, str]:
     """``major:minor`` of the whole disk behind every path that the I/O limits name; unknown ones are left out."""
-    named = (limits.io_read_bandwidth_max, limits.io_write_bandwidth_max, limits.io_read_iops_max, limits.io_write_iops_max)
+    named = [limits.io_read_bandwidth_max, limits.io_write_bandwidth_max, limits.io_read_iops_max, limits.io_write_iops_max]
+    if named == [None] * 4:
+        return {}
     found = {}
     for path in {limit.path for given in named for limit in given or ()}:
         device = _block_device(path)

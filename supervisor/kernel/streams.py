@@ -55,8 +55,9 @@ class Streams:
             raise
 
     def _open(self, engine: Engine, token: int, spec: JobSpec, plan: LaunchPlan) -> None:
-        limit = plan.limits.output_max
-        if spec.input is not None or COLLECT in (plan.stdout, plan.stderr) or RELAY in (plan.stdout, plan.stderr):
+        terminal = spec.controlling_terminal is not None
+        if terminal or spec.input is not None or COLLECT in (plan.stdout, plan.stderr) or RELAY in (plan.stdout, plan.stderr):
+            limit = plan.limits.output_max
             cap = MAX_UINT64 if limit is None or limit == float("inf") else int(limit)
             self._native = lib.sup_output_new(engine.pointer, token, cap)
             if self._native == ffi.NULL:
@@ -114,6 +115,10 @@ class Streams:
     def _job_end(self, number: int, fd: int) -> None:
         self.sources[number] = fd
         self._job_ends.append(fd)
+
+    def relay_from(self, number: int, fd: int, to_fd: int) -> None:
+        """Copy what comes from ``fd`` (a terminal's other side, owned from now on) to ``to_fd`` as stream ``number``."""
+        check(lib.sup_output_relay(self._native, number, fd, to_fd))
 
     def release(self) -> None:
         """Close the job's ends in this process; call once the job has its own, or will never start."""

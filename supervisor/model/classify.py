@@ -74,13 +74,15 @@ def classify(evidence: Evidence) -> Finding:
     kernel = _kernel_causes(evidence)
     late = [name for name in _overdrawn(evidence) if name not in noted and name not in kernel]
     hit = tuple(dict.fromkeys(name for name in (*noted, *kernel, *late) if name != "cancelled"))
-    if "tasks_max" not in hit and evidence.tasks_denied:
+    if "tasks_max" not in hit and _denied_tasks(evidence):
         hit = (*hit, "tasks_max")
     if evidence.unreaped:
         return Finding(verdict=Verdict.SANDBOX_ERROR, limits_hit=hit, killed=True)
     if noted:
         # An OOM kill that came first would have ended the job before any timer of ours could.
         first = kernel[0] if kernel and kernel[0] == "memory_max" and noted[0] == "cancelled" else noted[0]
+        if first in hit:
+            hit = tuple(dict.fromkeys((first, *hit)))
         return Finding(verdict=VERDICT_OF[first], limits_hit=hit, killed=True)
     if kernel:
         return Finding(verdict=VERDICT_OF[kernel[0]], limits_hit=hit, killed=True)
@@ -97,11 +99,16 @@ def _own_end(evidence: Evidence) -> str:
     if ended.signal == SIGSYS and evidence.syscall_filter:
         return Verdict.SYSCALL_DENIED
     clean = ended.signal is None and ended.code == 0
-    if evidence.tasks_denied and not clean:
+    if _denied_tasks(evidence) and not clean:
         return Verdict.TASKS_LIMIT
     if clean:
         return Verdict.OK
     return Verdict.SIGNALED if ended.signal is not None else Verdict.NONZERO_EXIT
+
+
+def _denied_tasks(evidence: Evidence) -> bool:
+    """Forks were refused, and by the job's own limit: old kernels count those of an ancestor's pids.max here too."""
+    return bool(evidence.tasks_denied) and evidence.limits.tasks_max not in (None, INFINITY)
 
 
 def _kernel_causes(evidence: Evidence) -> list[str]:
@@ -114,7 +121,7 @@ def _kernel_causes(evidence: Evidence) -> list[str]:
         causes.append("limit_cpu")
     if ended.signal in (SIGXCPU, SIGKILL) and "cpu_time_max" in evidence.enforced and _overdrew(limits.cpu_time_max, evidence.main_cpu_ns):
         causes.append("cpu_time_max")
-    if ended.signal == SIGXFSZ and "limit_fsize" in evidence.enforced:
+    if ended.signal == SIGXFSZ and "limit_fsize" in evidence.enforced and limits.limit_fsize is not None and limits.limit_fsize.soft != INFINITY:
         causes.append("limit_fsize")
     return causes
 
@@ -122,6 +129,8 @@ def _kernel_causes(evidence: Evidence) -> list[str]:
 def _spent_rlimit(evidence: Evidence, signal: int) -> bool:
     """RLIMIT_CPU sends SIGXCPU at the soft and SIGKILL at the hard value, to the process that spent it."""
     limit = evidence.limits.limit_cpu
+    if limit is None:
+        return False
     bound = limit.soft if signal == SIGXCPU else limit.hard
     # the kernel counts ticks of a posix timer, rusage counts exactly: allow for 20 ms between the two
     return bound != INFINITY and evidence.main_cpu_ns >= bound * 1_000_000_000 - 20_000_000

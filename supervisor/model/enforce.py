@@ -11,6 +11,7 @@ from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.cpulist import format_cpu_list
 from supervisor.model.hooks import RLIMIT_NAMES
 from supervisor.model.limits import LIMITS, Percent, Rlimit
+from supervisor.model.spec import PIPE
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace, value
 
@@ -48,6 +49,8 @@ _IO_KEYS: Final = {
     "io_read_iops_max": "riops",
     "io_write_iops_max": "wiops",
 }
+#: Not limits but claims on the host: infinity asks for everything, not for nothing.
+PROTECTIONS: Final = ("memory_min", "memory_low")
 #: Limits that can be watched by sampling where the kernel's own mechanism is missing.
 SAMPLED: Final = {
     "memory_max": "sampled: resident memory of the tree (psutil), every 50 ms",
@@ -92,9 +95,13 @@ def enforce(spec: JobSpec, host: Host) -> Enforcement:
     lacking: dict[str, str] = {}
     sampled: list[str] = []
     warnings: list[str] = []
-    for name in given:
-        missing = _missing(name, given, host)
-        if missing is None:
+    for name, amount in given.items():
+        missing = _missing(name, amount, host)
+        if name == "output_max" and PIPE in (spec.stdout, spec.stderr):
+            missing = "output that goes straight into the caller's pipe is not counted; collect or relay it"
+        if amount == INFINITY and name not in PROTECTIONS and (missing is not None or name not in CGROUP_FILES):
+            words[name] = "none needed (infinity)"
+        elif missing is None:
             words[name] = _mechanism(name, host)
         elif name not in spec.best_effort:
             lacking[name] = missing
@@ -111,7 +118,7 @@ def enforce(spec: JobSpec, host: Host) -> Enforcement:
     return Enforcement(
         limits=limits,
         writes=_writes(enforced, host, warnings),
-        rlimits=_rlimits(enforced),
+        rlimits=_rlimits(enforced, host),
         sampled=tuple(sampled),
         enforcement=words,
         warnings=tuple(warnings),
@@ -142,18 +149,16 @@ def _can_swap_max(host: Host) -> bool:
     return host.cgroup is not None and "memory" in host.cgroup.controllers and host.cgroup.has_swap_max
 
 
-def _missing(name: str, given: Mapping[str, Any], host: Host) -> str | None:
+def _missing(name: str, amount: Any, host: Host) -> str | None:
     """The piece this host lacks for the limit, or None."""
-    if given[name] == INFINITY and name not in CGROUP_FILES:
-        return None
     if name in CGROUP_FILES:
-        return None if given[name] == INFINITY and host.cgroup is None else _missing_controller(name, host)
+        return _missing_controller(name, host)
     if name == "disk_max":
         return "a private file system for the job (a sandbox with a sized /tmp) is not set up"
     resource = LIMITS[name].rlimit
     if resource is not None and not host.capable_resource:
         hard = host.hard_rlimits.get(resource, INFINITY)
-        if given[name].hard > hard:
+        if amount.hard > hard:
             return f"RLIMIT_{RLIMIT_NAMES[resource]} above {hard} needs CAP_SYS_RESOURCE"
     return None
 
@@ -182,12 +187,13 @@ def _mechanism(name: str, host: Host) -> str:
     return "bytes counted on the way" if name == "output_max" else "timer on CLOCK_MONOTONIC"
 
 
-def _rlimits(given: Mapping[str, Any]) -> dict[int, Rlimit]:
+def _rlimits(given: Mapping[str, Any], host: Host) -> dict[int, Rlimit]:
     made = {kind.rlimit: given[name] for name, kind in LIMITS.items() if kind.rlimit is not None and name in given}
     cpu_ns = given.get("cpu_time_max", INFINITY)
     if cpu_ns != INFINITY:
         backstop = -(-int(cpu_ns) // 1_000_000_000) + 1
-        own = made.get(RLIMIT_CPU, Rlimit(soft=INFINITY, hard=INFINITY))
+        hard = INFINITY if host.capable_resource else host.hard_rlimits.get(RLIMIT_CPU, INFINITY)
+        own = made.get(RLIMIT_CPU, Rlimit(soft=hard, hard=hard))  # never above what we may set
         made[RLIMIT_CPU] = Rlimit(soft=min(own.soft, backstop), hard=min(own.hard, backstop + 1))
     return made
 
@@ -236,16 +242,17 @@ def _quota_write(given: Mapping[str, Any]) -> CgroupWrite:
 
 
 def _io_writes(given: Mapping[str, Any], host: Host) -> list[CgroupWrite]:
-    by_device: dict[str, dict[str, str]] = {}
+    by_device: dict[str, dict[str, int | float]] = {}
     for name, key in _IO_KEYS.items():
         for limit in given.get(name, ()):
             device = host.block_devices.get(limit.path)
             if device is None:
                 raise ConfigError(f"{name}: {limit.path} is not on a block device whose I/O the kernel can limit")
-            by_device.setdefault(device, {})[key] = "max" if limit.amount == INFINITY else str(limit.amount)
+            keys = by_device.setdefault(device, {})
+            keys[key] = min(limit.amount, keys.get(key, INFINITY))  # two paths may lie on one device
     writes = []
     for device, keys in sorted(by_device.items()):
-        text = " ".join([device, *(f"{key}={amount}" for key, amount in keys.items())])
-        capped = any(amount != "max" for amount in keys.values())  # a line of nothing but max is not shown
+        text = " ".join([device, *(f"{key}={'max' if amount == INFINITY else amount}" for key, amount in keys.items())])
+        capped = any(amount != INFINITY for amount in keys.values())  # a line of nothing but max is not shown
         writes.append(CgroupWrite(file="io.max", text=text, expect=text if capped else ""))
     return writes

@@ -36,7 +36,7 @@ class Percent:
 
     def __str__(self) -> str:
         whole, rest = divmod(self.ppm, 10_000)
-        return f"{whole}%" if rest == 0 else f"{self.ppm / 10_000:g}%"
+        return f"{whole}%" if rest == 0 else f"{whole}.{rest:04d}".rstrip("0") + "%"
 
 
 @value
@@ -75,6 +75,8 @@ def _positive(amount: Number) -> Number:
 
 
 def _duration(given: object) -> Number:
+    if isinstance(given, float) and given == INFINITY:
+        return given
     return _positive(parse_duration_ns(given if hasattr(given, "total_seconds") else _text_or_number(given)))  # type: ignore[arg-type]
 
 
@@ -126,6 +128,13 @@ def _quota(given: object) -> Percent | Number:
     return Percent(ppm=ppm)
 
 
+def _period(given: object) -> Number:
+    period = _duration(given)
+    if not 1_000_000 <= period <= 1_000_000_000:
+        raise ValueError("must be between 1ms and 1s, the kernel's bounds")
+    return period
+
+
 def _weight(given: object) -> int:
     amount = _count(given)
     if not 1 <= amount <= 10_000:
@@ -155,9 +164,11 @@ def _device_line(line: object, amount_of: Callable[[object], Number]) -> DeviceL
 def _devices(given: object, amount_of: Callable[[object], Number]) -> tuple[DeviceLimit, ...]:
     if isinstance(given, dict):
         given = [f"{path} {amount}" for path, amount in given.items()]
-    lines = given if isinstance(given, (tuple, list)) else (given,)
+    lines = given.split(", ") if isinstance(given, str) else given if isinstance(given, (tuple, list)) else (given,)
     merged = {limit.path: limit for limit in (_device_line(line, amount_of) for line in lines)}
-    return tuple(merged.values())
+    if not merged:
+        raise ValueError("names no device")
+    return tuple(merged[path] for path in sorted(merged))
 
 
 def _bandwidth(given: object) -> tuple[DeviceLimit, ...]:
@@ -173,7 +184,7 @@ def _rlimit_of(amount_of: Callable[[object], Number]) -> Callable[[object], Rlim
         if isinstance(given, Rlimit):
             return given
         parts = given.split(":") if isinstance(given, str) else list(given) if isinstance(given, (tuple, list)) else [given]
-        if len(parts) > 2:
+        if len(parts) not in (1, 2):
             raise ValueError("must be one value or 'soft:hard'")
         soft = amount_of(parts[0])
         hard = amount_of(parts[-1])
@@ -235,7 +246,7 @@ def _rows() -> Iterable[tuple[str, str, Any, str, int | None, str]]:
     yield "memory_swap_max", "MemorySwapMax", _bytes, "bytes", None, "swap of the whole tree (0 when memory_max is set and this is not)"
     yield "tasks_max", "TasksMax", _tasks, "count", None, "processes and threads of the whole tree"
     yield "cpu_quota", "CPUQuota", _quota, "percent", None, "processor time per time, 100% is one processor"
-    yield "cpu_quota_period", "CPUQuotaPeriodSec", _duration, "ns", None, "period of cpu_quota, 1ms to 1s, 100ms by default"
+    yield "cpu_quota_period", "CPUQuotaPeriodSec", _period, "ns", None, "period of cpu_quota, 1ms to 1s, 100ms by default"
     yield "cpu_weight", "CPUWeight", _weight, "weight", None, "share of contended processors, 1 to 10000"
     yield "allowed_cpus", "AllowedCPUs", _cpus, "cpus", None, "processors the job may run on"
     yield "allowed_memory_nodes", "AllowedMemoryNodes", _cpus, "cpus", None, "NUMA nodes the job's memory may come from"
@@ -333,9 +344,6 @@ class Limits:
                 set_field(self, name, LIMITS[name].parse(given))
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-        period = self.cpu_quota_period
-        if not problems and period is not None and not 1_000_000 <= period <= 1_000_000_000:
-            problems.append("cpu_quota_period: must be between 1ms and 1s, the kernel's bounds")
         if problems:
             raise ConfigError(*problems)
 
@@ -392,7 +400,15 @@ def _tighter_mixed(name: str, a: Any, b: Any) -> Any:
 def tighten(a: Limits, b: Limits) -> Limits:
     """Both sets of limits at once: of every limit the tighter value; neither is ever loosened.
 
-    Commutative, associative and idempotent. Raises :class:`ConfigError` when the two exclude each
+    Commutative, associative and idempotent. The ban on swap that a memory cap without a word on swap
+    implies counts as said, so an allowance of swap from the other side does not lift it. Raises :class:`ConfigError` when the two exclude each
     other (disjoint processor lists) or cannot be compared (a share against an amount).
     """
-    return replace(a, **{name: _tighter(name, getattr(a, name), getattr(b, name)) for name in field_names(Limits)})
+    both = {name: _tighter(name, getattr(a, name), getattr(b, name)) for name in field_names(Limits)}
+    if both["memory_swap_max"] is not None and (_forbids_swap(a) or _forbids_swap(b)):
+        both["memory_swap_max"] = 0
+    return replace(a, **both)
+
+
+def _forbids_swap(limits: Limits) -> bool:
+    return limits.memory_swap_max is None and limits.memory_max not in (None, INFINITY)

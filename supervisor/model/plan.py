@@ -56,26 +56,71 @@ class LaunchPlan:
     warnings: tuple[str, ...]
 
 
-def make_plan(spec: JobSpec, host: Host, environ: Mapping[bytes, bytes]) -> LaunchPlan:
+@value
+class Frame:
+    """The part of a plan that many launches share: what depends on limits and surroundings, not on the command."""
+
+    decided: Enforcement
+    hooks: tuple[Hook, ...]
+    cgroup_steps: tuple[CgroupStep, ...]
+    cgroup_leaf: str
+    cgroup_box: str
+
+
+def frame_key(spec: JobSpec) -> tuple[object, ...]:
+    """Equal for two specifications whose frames on one host are the same."""
+    return (
+        spec.limits,
+        spec.best_effort,
+        spec.credentials,
+        spec.working_directory,
+        spec.umask,
+        spec.nice,
+        spec.oom_score_adjust,
+        spec.cpu_affinity,
+        spec.no_new_privileges,
+        spec.start_new_session,
+        spec.process_group,
+        spec.controlling_terminal,
+        spec.pass_fds,
+        spec.die_with_parent,
+    )
+
+
+def make_frame(spec: JobSpec, host: Host) -> Frame:
+    """Decide limits, hooks and cgroup steps. Raises as :func:`make_plan`."""
+    decided = enforce(spec, host)
+    steps, leaf, box = _cgroup_steps(decided, host)
+    return Frame(
+        decided=decided,
+        hooks=make_hooks(spec, host, decided.rlimits),
+        cgroup_steps=steps,
+        cgroup_leaf=leaf,
+        cgroup_box=box,
+    )
+
+
+def make_plan(spec: JobSpec, host: Host, environ: Mapping[bytes, bytes], frame: Frame | None = None) -> LaunchPlan:
     """Decide everything about one launch.
 
-    ``environ`` is the supervisor's own environment, used where the specification has none. Raises
+    ``environ`` is the supervisor's own environment, used where the specification has none; ``frame``
+    may be kept from an earlier launch with the same :func:`frame_key` on the same host. Raises
     :class:`UnsupportedError` for limits this host cannot enforce, :class:`ConfigError` for limits
     that make no sense on it.
     """
-    decided = enforce(spec, host)
-    steps, leaf, box = _cgroup_steps(decided, host)
+    frame = frame or make_frame(spec, host)
+    decided = frame.decided
     env = environ if spec.env is None else {_encode(name): _encode(text) for name, text in spec.env.items()}
-    counted = decided.limits.output_max is not None
+    counted = decided.limits.output_max is not None and spec.controlling_terminal is None  # a terminal is counted at its other side
     return LaunchPlan(
         argv=tuple([_encode(item) for item in spec.argv]),
         env=b"".join([b"%b=%b\0" % pair for pair in env.items()]),
         env_count=len(env),
         paths=_candidates(_encode(spec.argv[0]), env),
-        hooks=make_hooks(spec, host, decided.rlimits),
-        cgroup_steps=steps,
-        cgroup_leaf=leaf,
-        cgroup_box=box,
+        hooks=frame.hooks,
+        cgroup_steps=frame.cgroup_steps,
+        cgroup_leaf=frame.cgroup_leaf,
+        cgroup_box=frame.cgroup_box,
         stdin=PIPE if spec.input is not None else spec.stdin,
         stdout=_counted(spec.stdout) if counted else spec.stdout,
         stderr=_counted(spec.stderr) if counted else spec.stderr,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
+from supervisor.model.cpulist import CPU_MAX
 from supervisor.model.limits import LIMITS, Limits
 from supervisor.model.units import parse_duration_ns
 from supervisor.model.value import set_field, value
@@ -23,7 +24,16 @@ DEVNULL: Final = -3
 COLLECT: Final = -4
 RELAY: Final = -5
 
+#: What each stream takes besides a descriptor and None.
+STREAM_WORDS: Final = {
+    "stdin": (PIPE, DEVNULL),
+    "stdout": (PIPE, DEVNULL, COLLECT, RELAY),
+    "stderr": (PIPE, STDOUT, DEVNULL, COLLECT, RELAY),
+}
+
 DEFAULT_KILL_GRACE_NS: Final = 2_000_000_000
+#: The last user and group number: (uid_t)-1 means "leave as it is" to the kernel.
+ID_MAX: Final = (1 << 32) - 2
 
 
 @value
@@ -91,20 +101,33 @@ def _argv_problems(argv: Any) -> list[str]:
     wrong = [item for item in argv if not isinstance(item, (str, bytes))]
     if wrong:
         return [f"argv: every argument must be text or bytes, not {type(wrong[0]).__name__}"]
-    if any((0 if isinstance(item, bytes) else "\0") in item for item in argv):
-        return ["argv: an argument holds a NUL character, which the kernel cannot pass on"]
-    return []
+    reasons = [reason for item in argv if (reason := _unfit(item))]
+    return [f"argv: an argument {reasons[0]}, which the kernel cannot pass on"] if reasons else []
+
+
+def _unfit(item: Any, forbidden: bytes = b"\0") -> str:
+    """Why the kernel cannot take this text; empty when it can."""
+    if not isinstance(item, (str, bytes)):
+        return f"is a {type(item).__name__}, neither text nor bytes"
+    try:
+        raw = item if isinstance(item, bytes) else item.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return "holds a lone surrogate, for which there are no bytes"
+    found = [byte for byte in forbidden if byte in raw]
+    return "" if not found else "holds a NUL character" if found[0] == 0 else f"holds {chr(found[0])!r}"
 
 
 def _text_problems(spec: JobSpec) -> list[str]:
     problems = []
     for name, text in (spec.env or {}).items():
-        shown = name if isinstance(name, str) else repr(name)
-        if not name or any((ord(c) if isinstance(text_, bytes) else c) in text_ for text_, c in ((name, "="), (name, "\0"), (text, "\0"))):
-            problems.append(f"env: {shown[:60]!r} cannot be a variable (empty, or '=' or NUL inside)")
+        reason = _unfit(name, b"\0=") or ("is empty" if not name else "")
+        if reason:
+            problems.append(f"env: the name {repr(name)[:60]} {reason}")
+        elif reason := _unfit(text):
+            problems.append(f"env: the value of {repr(name)[:60]} {reason}")
     directory = spec.working_directory
-    if directory is not None and (not directory or (0 if isinstance(directory, bytes) else "\0") in directory):
-        problems.append("working_directory: must be a path, neither empty nor with a NUL in it")
+    if directory is not None and (reason := _unfit(directory) or ("is empty" if not directory else "")):
+        problems.append(f"working_directory: the path {reason}")
     return problems
 
 
@@ -119,7 +142,19 @@ def _range_problems(spec: JobSpec) -> list[str]:
         )
         if amount is not None and not low <= amount <= high
     ]
+    problems += [f"{name}: must not be negative" for name in ("kill_grace_ns", "limit_grace_ns") if getattr(spec, name) < 0]
     problems += [f"best_effort: {name!r} is not a limit" for name in sorted(spec.best_effort) if name not in LIMITS]
+    problems += [
+        f"{name}: {fd!r} is neither a descriptor nor a constant with a meaning here"
+        for name, meant in STREAM_WORDS.items()
+        if (fd := getattr(spec, name)) is not None and fd < 0 and fd not in meant
+    ]
+    who = spec.credentials
+    numbers = (who.uid, who.gid, *(who.groups or ()))
+    problems += [f"credentials: {number} is not a user or group, 0 to {ID_MAX}" for number in numbers if number is not None and not 0 <= number <= ID_MAX]
+    cpus = spec.cpu_affinity
+    if cpus is not None and (not cpus or not 0 <= min(cpus) <= max(cpus) <= CPU_MAX):
+        problems.append(f"cpu_affinity: must name at least one processor, 0 to {CPU_MAX}")
     problems += [f"pass_fds: {fd!r} is not a descriptor of 3 or more" for fd in spec.pass_fds if not isinstance(fd, int) or fd < 3]
     if spec.input is not None and spec.stdin not in (None, PIPE):
         problems.append("input: needs stdin to be left free, it travels through a pipe of its own")

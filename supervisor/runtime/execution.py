@@ -260,30 +260,34 @@ class Execution:
         """A limit is reached: note it, then act on it."""
         self.causes.append(limit)
         if graceful:
-            self._terminate(self.spec.limit_grace_ns)
+            self._terminate(self.spec.limit_grace_ns, self.spec.kill_signal)
         else:
             self.kill()
 
     # ---- control ----
 
-    def stop(self, grace_ns: int, cause: str = "cancelled") -> None:
-        """Ask the job to end, and kill its tree when the grace period is over; safe in every state."""
+    def stop(self, grace_ns: int, cause: str = "cancelled", signal: int | None = None) -> None:
+        """Ask the job to end, and kill its tree when the grace period is over; safe in every state.
+
+        ``signal``: instead of the specification's; 0 sends none, for a job that had it already.
+        """
         if self.outcome is not None:
             return
         self.causes.append(cause)
         if grace_ns > 0 and self.tree is not None and self._end.exit is None:
-            self._terminate(grace_ns)
+            self._terminate(grace_ns, self.spec.kill_signal if signal is None else signal)
         else:
             self.kill()
 
-    def _terminate(self, grace_ns: int) -> None:
+    def _terminate(self, grace_ns: int, signal: int) -> None:
         due = native.now_ns() + grace_ns
         self._kill_ns = due if self._kill_ns is None else min(due, self._kill_ns)
         if self.tree is None:
             return
         was_paused = self.state == "paused"
         self._become("stopping")
-        self.tree.signal_main(self.spec.kill_signal)
+        if signal:
+            self.tree.signal_main(signal)
         if was_paused:  # a paused job gets its chance too
             self.resume()
 

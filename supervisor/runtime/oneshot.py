@@ -8,20 +8,23 @@ import os
 from supervisor.errors import InternalError
 from supervisor.kernel import native
 from supervisor.kernel.cgroup_root import CgroupRoot, NoCgroup, open_cgroup_root
-from supervisor.kernel.native import OUTPUT_END, SIGNAL, Engine
-from supervisor.kernel.probe import block_devices, read_host
+from supervisor.kernel.native import OUTPUT_END, Engine
+from supervisor.kernel.probe import block_devices, own_environment, read_host
 from supervisor.model.host import Host
-from supervisor.model.plan import LaunchPlan, make_plan
+from supervisor.model.plan import Frame, LaunchPlan, frame_key, make_frame, make_plan
 from supervisor.model.value import replace
 from supervisor.runtime.execution import Execution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Final
 
     from supervisor.model.outcome import Outcome
     from supervisor.model.spec import JobSpec
+
+
+FRAMES_KEPT: Final = 256
 
 
 class Ground:
@@ -30,6 +33,7 @@ class Ground:
     def __init__(self, cgroup: str = "") -> None:
         """Raises :class:`ConfigError` when ``cgroup`` (or RINGFENCE_CGROUP) names a place that cannot be used."""
         self.root: CgroupRoot | None = None
+        self._frames: dict[object, Frame] = {}
         reason = ""
         given = cgroup or os.environ.get("RINGFENCE_CGROUP", "")
         if given == "none":
@@ -44,8 +48,16 @@ class Ground:
     def plan(self, spec: JobSpec) -> tuple[LaunchPlan, Host]:
         """The plan of one job on this ground, with the facts only this job needs."""
         devices = block_devices(spec.limits)
-        host = replace(self.host, block_devices=devices) if devices else self.host
-        return make_plan(spec, host, os.environb), host
+        if devices:  # which device a path is on may change between two jobs: never kept
+            host = replace(self.host, block_devices=devices)
+            return make_plan(spec, host, own_environment()), host
+        key = frame_key(spec)
+        frame = self._frames.get(key)
+        if frame is None:
+            if len(self._frames) >= FRAMES_KEPT:
+                self._frames.clear()
+            frame = self._frames[key] = make_frame(spec, self.host)
+        return make_plan(spec, self.host, own_environment(), frame), self.host
 
     def close(self) -> None:
         """Give the cgroup subtree back."""
@@ -54,16 +66,19 @@ class Ground:
             self.root = None
 
 
-def drive(execution: Execution, on_signal: Callable[[Any], None] | None = None) -> Outcome:
-    """Run the engine until the job has its outcome and its relayed output has gone out."""
+def drive(execution: Execution, on_event: Callable[[Any], None] | None = None) -> Outcome:
+    """Run the engine until the job has its outcome and its relayed output has gone out.
+
+    Events that are not the job's (signals, descriptors of the caller's) go to ``on_event``.
+    """
     engine = execution.engine
     while execution.outcome is None or execution.flushing:
         due = execution.deadline_ns
         timeout = -1 if due is None else max(0, due - native.now_ns())
         for event in engine.poll(timeout):
-            if event.kind == SIGNAL:
-                if on_signal is not None:
-                    on_signal(event)
+            if event.token != execution.token:
+                if on_event is not None:
+                    on_event(event)
             elif event.kind != OUTPUT_END or execution.outcome is None:
                 execution.on_event(event)
         execution.on_time(native.now_ns())

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``ringfence`` command: finds the verb and imports only what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+VERBS = {
+    "run": "run a command inside limits and say how it ended",
+    "doctor": "prove live what this host can enforce, and say how to get the rest",
+    "version": "print the version",
+}
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its status."""
+    status = dispatch(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, AttributeError):
+        pass
+    os._exit(status)  # nothing is left to clean up, and tearing the interpreter down takes longer than a short job
+
+
+def dispatch(argv: list[str]) -> int:
+    """Run one verb; returns the exit status."""
+    verb = argv[0] if argv else "help"
+    if verb == "run":
+        from supervisor.cli.run import run
+
+        return run(argv[1:])
+    if verb == "doctor":
+        from supervisor.cli.doctor import doctor
+
+        return doctor(argv[1:])
+    if verb in ("version", "--version", "-V"):
+        from supervisor import __version__
+
+        print(f"ringfence {__version__}")
+        return 0
+    if verb in ("help", "--help", "-h"):
+        print(_usage())
+        return 0 if argv else 2
+    from supervisor.model.policy import nearest
+
+    print(f"ringfence: unknown verb {verb[:60]!r}{nearest(verb, VERBS)}; see 'ringfence help'", file=sys.stderr)
+    return 2
+
+
+def _usage() -> str:
+    lines = ["usage: ringfence VERB ...", ""]
+    lines += [f"  {verb:<8} {text}" for verb, text in VERBS.items()]
+    return "\n".join([*lines, "", "'ringfence VERB --help' says more."])

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ringfence run``: one command under limits, in the foreground."""
+
+from __future__ import annotations
+
+import os
+
+from supervisor.cli.options import Parsed, help_text, parse
+from supervisor.errors import ConfigError, SupervisorError
+from supervisor.kernel.native import READY, SIGNAL, Engine
+from supervisor.model.limits import Limits, tighten
+from supervisor.model.outcome import Outcome, Verdict
+from supervisor.model.plan import explain
+from supervisor.model.policy import limit_name, nearest
+from supervisor.model.spec import COLLECT, JobSpec
+from supervisor.model.value import replace
+from supervisor.runtime.execution import Execution
+from supervisor.runtime.oneshot import Ground, drive
+from supervisor.runtime.request import make_spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from supervisor.cli.terminal import Terminal
+    from supervisor.kernel.files import ResultFile
+
+REFUSED: Final = 125
+SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH = 1, 2, 3, 10, 12, 15, 18, 19, 20, 28
+ENDING: Final = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+FORWARDED: Final = (SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP)
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line and return the exit status of the contract."""
+    closed = _fill_closed_streams()
+    try:
+        parsed = parse(argv)
+        if parsed.flag("help"):
+            _print(help_text())
+            return 0
+        return _Run(parsed, closed).run()
+    except SupervisorError as error:
+        for line in str(error).splitlines():
+            _complain(line)
+        return REFUSED
+    except OSError as error:
+        _complain(f"{error.filename + ': ' if error.filename else ''}{error.strerror}")
+        return REFUSED
+
+
+def _fill_closed_streams() -> set[int]:
+    """Standard descriptors that were closed get /dev/null, so that nothing else lands on them; returns which."""
+    closed = set()
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            closed.add(fd)
+            os.open(os.devnull, os.O_RDWR)
+    return closed
+
+
+def _print(text: str) -> None:
+    raw = (text + "\n").encode("utf-8", "surrogateescape")
+    try:
+        while raw:
+            raw = raw[os.write(1, raw) :]
+    except OSError as error:
+        raise ConfigError(f"standard output: {error.strerror}") from None
+
+
+def _complain(text: str) -> None:
+    try:
+        os.write(2, f"ringfence: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody listens
+
+
+class _Run:
+    """One invocation: its options, and while the job lives, its execution and terminal."""
+
+    def __init__(self, parsed: Parsed, closed: set[int]) -> None:
+        self.parsed = parsed
+        self._opened: list[int] = []
+        self._terminal: Terminal | None = None
+        self._result: ResultFile | None = None
+        self._execution: Execution | None = None
+        self._shared_group = True
+        if not parsed.command:
+            raise ConfigError("the command is missing; see 'ringfence run --help'")
+        to_stdout = parsed.flag("json") or parsed.values.get("result") == "-"
+        if to_stdout and 1 in closed:
+            raise ConfigError("standard output is closed, so the outcome cannot be printed")
+        if parsed.flag("pty") and (parsed.flag("json") or {"stdin", "stdout", "stderr"} & parsed.values.keys()):
+            raise ConfigError("--pty: cannot be combined with --json, --stdin, --stdout or --stderr")
+
+    def run(self) -> int:
+        ground = None
+        try:
+            limits, best_effort = self._limits()
+            if self.parsed.values.get("result", "-") != "-" and not self.parsed.flag("explain"):
+                from supervisor.kernel.files import ResultFile
+
+                self._result = ResultFile(self.parsed.values["result"])
+            spec = self._spec(limits, best_effort)
+            ground = Ground(self.parsed.values.get("cgroup", ""))
+            if self.parsed.flag("explain"):
+                _print(explain(ground.plan(spec)[0]))
+                return 0
+            return self._report(self._drive(spec, ground))
+        finally:
+            if ground is not None:
+                ground.close()
+            if self._result is not None:
+                self._result.close()
+            for fd in self._opened:
+                os.close(fd)
+
+    # ---- what was asked ----
+
+    def _limits(self) -> tuple[Limits, frozenset[str]]:
+        given = {name: texts if name.startswith("io_") and name != "io_weight" else texts[-1] for name, texts in self.parsed.limits.items()}
+        limits = Limits(**given)
+        names = {name for text in self.parsed.lists.get("best-effort", []) for name in text.split(",") if name}
+        unknown = sorted(name for name in names if limit_name(name) is None)
+        if unknown:
+            raise ConfigError(f"--best-effort: {unknown[0]!r} is not a limit{nearest(unknown[0], given)}")
+        best_effort = frozenset(limit_name(name) or name for name in names)
+        if "policy" in self.parsed.values:
+            from supervisor.kernel.files import load_profile
+
+            profile = load_profile(self.parsed.values["policy"])
+            limits, best_effort = tighten(profile.limits, limits), best_effort | profile.best_effort
+        return limits, best_effort
+
+    def _spec(self, limits: Limits, best_effort: frozenset[str]) -> JobSpec:
+        values = self.parsed.values
+        collect = COLLECT if self.parsed.flag("json") else None
+        stdout = self._open("stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "stdout" in values else collect
+        same = "stderr" in values and values["stderr"] == values.get("stdout")
+        stderr = stdout if same else self._open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "stderr" in values else collect
+        spec = make_spec(
+            self.parsed.command,
+            limits=limits,
+            best_effort=best_effort,
+            sandbox=values.get("sandbox"),
+            stdin=self._open("stdin", os.O_RDONLY) if "stdin" in values else None,
+            stdout=stdout,
+            stderr=stderr,
+            env=self._environment(),
+            cwd=values.get("working-directory"),
+            user=values.get("user"),
+            group=values.get("group"),
+            umask=self._number("umask", 8),
+            nice=self._number("nice"),
+            oom_score_adjust=self._number("oom-score-adjust"),
+            cpu_affinity=self._processors(),
+            no_new_privileges=self.parsed.flag("no-new-privileges"),
+            kill_grace=values.get("kill-grace"),
+        )
+        if self.parsed.flag("pty"):
+            from supervisor.cli.terminal import Terminal
+
+            self._terminal = Terminal()
+            self._shared_group = False
+            slave = self._terminal.slave
+            spec = replace(spec, stdin=slave, stdout=slave, stderr=slave, controlling_terminal=slave)
+        return spec
+
+    def _open(self, name: str, flags: int) -> int:
+        path = self.parsed.values[name]
+        try:
+            fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        except OSError as error:
+            raise ConfigError(f"--{name}: {path}: {error.strerror}") from None
+        self._opened.append(fd)
+        return fd
+
+    def _environment(self) -> dict[str, str] | None:
+        pairs = self.parsed.lists.get("setenv", [])
+        if not pairs and not self.parsed.flag("clear-env"):
+            return None
+        env = {"PATH": os.environ.get("PATH", os.defpath)} if self.parsed.flag("clear-env") else dict(os.environ)
+        for pair in pairs:
+            name, equals, text = pair.partition("=")
+            if not equals or not name:
+                raise ConfigError(f"--setenv: {pair[:60]!r} must be NAME=VALUE")
+            env[name] = text
+        return env
+
+    def _number(self, name: str, base: int = 10) -> int | None:
+        text = self.parsed.values.get(name)
+        if text is None:
+            return None
+        try:
+            return int(text, base)
+        except ValueError:
+            kind = "an octal number such as 022" if base == 8 else "a whole number"
+            raise ConfigError(f"--{name}: {text[:60]!r} is not {kind}") from None
+
+    def _processors(self) -> tuple[int, ...] | None:
+        text = self.parsed.values.get("cpu-affinity")
+        if text is None:
+            return None
+        from supervisor.model.cpulist import parse_cpu_list
+
+        try:
+            return parse_cpu_list(text)
+        except ValueError as error:
+            raise ConfigError(f"--cpu-affinity: {error}") from None
+
+    # ---- doing it ----
+
+    def _drive(self, spec: JobSpec, ground: Ground) -> Outcome:
+        engine = Engine()
+        try:
+            plan, host = ground.plan(spec)
+            engine.watch_signals((*ENDING, *FORWARDED))
+            execution = self._execution = Execution(engine, spec, plan, host, ground.root)
+            if self._terminal is not None:
+                self._terminal.connect(engine, execution)
+            execution.launch()
+            if self._terminal is not None:
+                self._terminal.release()
+            return drive(execution, self._on_event)
+        finally:
+            if self._terminal is not None:
+                self._terminal.close()
+            engine.close()
+
+    def _on_event(self, event: Any) -> None:
+        if event.kind == SIGNAL:
+            self._on_signal(event.code, event.detail == 0 and self._shared_group)
+        elif event.kind == READY and self._terminal is not None and event.token == self._terminal.token:
+            self._terminal.on_keys()
+
+    def _on_signal(self, number: int, had_it: bool) -> None:
+        """``had_it``: the terminal sent it to the job as well, which shares our process group."""
+        execution = self._execution
+        assert execution is not None
+        if number in ENDING:
+            again = "cancelled" in execution.causes
+            execution.stop(0 if again else execution.spec.kill_grace_ns, signal=0 if had_it else number)
+        elif number == SIGTSTP:
+            self._suspend(execution)
+        elif number == SIGWINCH and self._terminal is not None:
+            self._terminal.copy_size()
+        elif not had_it:
+            execution.signal(number)
+
+    def _suspend(self, execution: Execution) -> None:
+        """Ctrl-Z: the whole tree stops, then we do; ``fg`` or ``bg`` lets both run on."""
+        execution.pause()
+        os.kill(os.getpid(), SIGSTOP)
+        execution.resume()
+        execution.signal(SIGCONT)
+
+    # ---- saying how it went ----
+
+    def _report(self, outcome: Outcome) -> int:
+        status = outcome.exit_status()
+        quiet = self.parsed.flag("quiet")
+        if outcome.error is not None:
+            _complain(outcome.error.message if outcome.verdict == Verdict.START_FAILED else outcome.summary())
+        elif not quiet and (outcome.limits_hit or outcome.verdict in Verdict.LIMITS or outcome.verdict in ("host_oom", "cancelled")):
+            _complain(outcome.summary())
+        if not quiet:
+            for warning in outcome.warnings:
+                _complain(f"warning: {warning}")
+        as_json = self.parsed.flag("json")
+        if as_json or "result" in self.parsed.values:
+            import json
+
+            if as_json:
+                _print(json.dumps(outcome.to_dict(streams=True)))
+            if self._result is not None:
+                self._result.write(json.dumps(outcome.to_dict()) + "\n")
+            elif self.parsed.values.get("result") == "-" and not as_json:
+                _print(json.dumps(outcome.to_dict()))
+        return status

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A terminal of the job's own (``--pty``), connected to ours: raw keys in, everything out, window size."""
+
+from __future__ import annotations
+
+import os
+import select
+import termios
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from supervisor.kernel.native import Engine
+    from supervisor.runtime.execution import Execution
+
+KEYS_AT_ONCE = 4096
+PATIENCE_MS = 20
+
+
+class Terminal:
+    """Owns both sides of a pseudo-terminal and, while connected, the mode of our own terminal."""
+
+    def __init__(self) -> None:
+        self.master, self.slave = os.openpty()
+        for fd in (self.master, self.slave):
+            os.set_inheritable(fd, False)
+        self._saved: list[Any] | None = None
+        self._watch: Any = None
+        self._engine: Engine | None = None
+        self._held = b""
+        self.token = 0
+        self.copy_size()
+
+    def copy_size(self) -> None:
+        """Give the job's terminal the size of ours; the kernel tells the job (SIGWINCH)."""
+        for fd in (0, 1, 2):
+            try:
+                size = termios.tcgetwinsize(fd)
+            except termios.error:
+                continue
+            termios.tcsetwinsize(self.slave if self.slave >= 0 else self.master, size)
+            return
+
+    def connect(self, engine: Engine, execution: Execution) -> None:
+        """Start copying in both directions; our own terminal becomes raw until :meth:`close`."""
+        execution.streams.relay_from(1, os.dup(self.master), 1)
+        if os.isatty(0):
+            self._saved = termios.tcgetattr(0)
+            termios.tcsetattr(0, termios.TCSADRAIN, _raw(termios.tcgetattr(0)))
+        self._engine = engine
+        self.token = engine.new_token()
+        try:
+            self._watch = engine.watch_ready(self.token, 0)
+        except OSError:
+            self._watch = None  # a plain file: nothing is typed, the job sees the end at once
+            self._end_of_input()
+
+    def release(self) -> None:
+        """The job has its side now."""
+        os.close(self.slave)
+        self.slave = -1
+
+    def on_keys(self) -> None:
+        """Our standard input is readable: hand it on. What the job does not take yet is held back."""
+        if not self._held:
+            self._held = os.read(0, KEYS_AT_ONCE)
+            if not self._held:
+                self._stop_reading()
+                self._end_of_input()
+                return
+        poller = select.poll()
+        poller.register(self.master, select.POLLOUT)
+        if poller.poll(PATIENCE_MS):
+            try:
+                self._held = self._held[os.write(self.master, self._held) :]
+            except BlockingIOError:
+                pass
+
+    def _end_of_input(self) -> None:
+        try:
+            os.write(self.master, b"\x04")
+        except OSError:
+            pass
+
+    def _stop_reading(self) -> None:
+        if self._watch is not None and self._engine is not None:
+            self._engine.unwatch(self._watch)
+            self._watch = None
+
+    def close(self) -> None:
+        """Put our terminal back as it was and let both sides go."""
+        self._stop_reading()
+        if self._saved is not None:
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+            self._saved = None
+        for fd in (self.master, self.slave):
+            if fd >= 0:
+                os.close(fd)
+        self.master = self.slave = -1
+
+
+def _raw(mode: list[Any]) -> list[Any]:
+    """cfmakeraw(3)."""
+    mode[0] &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+    )
+    mode[1] &= ~termios.OPOST
+    mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    mode[6][termios.VMIN] = 1
+    mode[6][termios.VTIME] = 0
+    return mode

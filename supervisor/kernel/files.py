@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that outside people name: bounded reads, and results that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from supervisor.errors import ConfigError
+from supervisor.model.policy import FILE_MAX_BYTES, Profile, parse_policy, pick
+
+
+def read_text(path: str, most_bytes: int) -> str:
+    """The text of a regular file of at most ``most_bytes``; raises :class:`ConfigError` naming the file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise ConfigError(error.strerror or str(error), source=path) from None
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ConfigError("is not a regular file", source=path)
+        raw = file.read(most_bytes + 1)
+    if len(raw) > most_bytes:
+        raise ConfigError(f"larger than {most_bytes} bytes, which no policy needs", source=path)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8 text at byte {error.start}", source=path) from None
+
+
+def load_profile(reference: str) -> Profile:
+    """The profile that ``FILE#NAME`` or ``FILE`` (with one profile in it) names; raises :class:`ConfigError`."""
+    path, _, name = reference.partition("#")
+    return pick(parse_policy(read_text(path, FILE_MAX_BYTES), source=path), name, path)
+
+
+class ResultFile:
+    """Owns the place of a result: opened before the work starts, written in one go, renamed into place.
+
+    A character device (``/dev/null``, a terminal) is written directly. Raises :class:`ConfigError`
+    at once when the path is a FIFO, a directory or not writable.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._temporary = ""
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG
+        except OSError as error:
+            raise ConfigError(f"result: {error.strerror}", source=path) from None
+        if stat.S_ISCHR(mode):
+            self._fd = self._open(path, os.O_WRONLY)
+        elif stat.S_ISREG(mode):
+            folder, name = os.path.split(os.path.realpath(path))
+            self._path = os.path.join(folder, name)
+            self._temporary = os.path.join(folder, f".{name}.ringfence-{os.getpid()}")
+            self._fd = self._open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        else:
+            raise ConfigError("result: is not a regular file; a result must be readable after the end", source=path)
+
+    def _open(self, path: str, flags: int) -> int:
+        try:
+            return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        except OSError as error:
+            raise ConfigError(f"result: {error.strerror}", source=path) from None
+
+    def write(self, text: str) -> None:
+        """Write it all and put it in place; raises :class:`ConfigError` and leaves nothing half-done (disk full)."""
+        raw = text.encode()
+        try:
+            while raw:
+                raw = raw[os.write(self._fd, raw) :]
+            if self._temporary:
+                os.rename(self._temporary, self._path)
+                self._temporary = ""
+        except OSError as error:
+            raise ConfigError(f"result: {error.strerror}", source=self._path) from None
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Drop what was not written."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._temporary:
+            try:
+                os.unlink(self._temporary)
+            except FileNotFoundError:
+                pass
+            self._temporary = ""
