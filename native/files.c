@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Small kernel files (cgroupfs, /proc) by one call each: relative to a directory descriptor, so that a
- * renamed or replaced directory can never redirect them.
+ * renamed or replaced directory can never redirect them. And the few descriptor calls
+ * whose Python modules would cost more to load than they do.
  */
 #include "ringfence.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int64_t sup_read_at(int dir_fd, const char *path, void *ret_bytes, uint64_t size)
@@ -42,4 +45,24 @@ int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size)
     int result = n < 0 ? -errno : (uint64_t)n == size ? 0 : -EIO;
     close(fd);
     return result;
+}
+
+int sup_socketpair(int32_t ret_fds[2])
+{
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_fds) < 0 ? -errno : 0;
+}
+
+int sup_lock(int fd, int wait)
+{
+    int r;
+    do
+        r = flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+int sup_duplicate(int fd, int least)
+{
+    int r = fcntl(fd, F_DUPFD_CLOEXEC, least);
+    return r < 0 ? -errno : r;
 }

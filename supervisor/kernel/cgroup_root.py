@@ -9,7 +9,6 @@ mark whose lock can be taken belongs to nobody: its processes are killed and it 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 
 from supervisor.errors import ConfigError
@@ -77,20 +76,18 @@ def find_mount() -> str:
     """Where cgroup v2 is mounted, on hybrid hosts too; raises :class:`NoCgroup`."""
     if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         return "/sys/fs/cgroup"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            left, _, right = line.partition(" - ")
-            if right.startswith("cgroup2 "):
-                return left.split(" ")[4]
+    for line in native.read_path("/proc/self/mountinfo").splitlines():
+        left, _, right = line.partition(" - ")
+        if right.startswith("cgroup2 "):
+            return left.split(" ")[4]
     raise NoCgroup("cgroup v2 is not mounted")
 
 
 def own_cgroup() -> str:
     """Our own cgroup's path inside the mount, starting with a slash; raises :class:`NoCgroup`."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            if line.startswith("0::"):
-                return line[3:].rstrip("\n")
+    for line in native.read_path("/proc/self/cgroup").splitlines():
+        if line.startswith("0::"):
+            return line[3:]
     raise NoCgroup("this process is in no cgroup v2 group")
 
 
@@ -155,8 +152,7 @@ def _enter_leaf(base: str) -> None:
         os.mkdir(leaf)
     except FileExistsError:
         pass
-    with open(os.path.join(leaf, "cgroup.procs"), "w", encoding="ascii") as procs:
-        procs.write(str(os.getpid()))
+    native.write_path(os.path.join(leaf, "cgroup.procs"), str(os.getpid()))
 
 
 def _make_root(source: str, base: object, move: bool) -> CgroupRoot:
@@ -183,7 +179,7 @@ def _lock(path: str) -> int | None:
         fd = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         return None
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    native.lock(fd, wait=True)
     if native.read_at(fd, "cgroup.procs") is None:
         os.close(fd)
         return None
@@ -192,18 +188,16 @@ def _lock(path: str) -> int | None:
 
 def _enable(folder: str) -> frozenset[str]:
     """Hand every controller there is to the directories below; returns those that really are on."""
-    with open(os.path.join(folder, "cgroup.controllers"), encoding="ascii") as file:
-        there = set(file.read().split())
+    there = native.read_path(os.path.join(folder, "cgroup.controllers")).split()
     path = os.path.join(folder, "cgroup.subtree_control")
+    on = native.read_path(path).split()
     for name in CONTROLLERS:
-        if name in there:
+        if name in there and name not in on:
             try:
-                with open(path, "w", encoding="ascii") as file:
-                    file.write("+" + name)
+                native.write_path(path, "+" + name)
             except OSError:
                 continue  # EBUSY: processes live here; what is really on is read back below
-    with open(path, encoding="ascii") as file:
-        return frozenset(file.read().split()) & frozenset(CONTROLLERS)
+    return frozenset(native.read_path(path).split()) & frozenset(CONTROLLERS)
 
 
 def _facts(source: str, path: str, fd: int, controllers: frozenset[str]) -> CgroupFacts:
@@ -232,9 +226,7 @@ def sweep(base: str) -> int:
             fd = os.open(os.path.join(base, name), _DIRECTORY)
         except OSError:
             continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not native.lock(fd, wait=False):
             os.close(fd)  # its supervisor is alive
             continue
         swept += _sweep_one(base, name, fd)

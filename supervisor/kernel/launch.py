@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import socket
 
 from supervisor.kernel import native
 from supervisor.kernel.native import ffi, lib
@@ -48,9 +47,10 @@ class HelperLaunch:
     __slots__ = ("_theirs", "block", "control_fd")
 
     def __init__(self, plan: LaunchPlan, sources: Mapping[int, int]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        self.control_fd = high(ours.detach())
-        self._theirs = [high(theirs.detach()), high(os.memfd_create("ringfence-plan", os.MFD_CLOEXEC))]
+        pair = ffi.new("int32_t[2]")
+        native.check(lib.sup_socketpair(pair), "socketpair")
+        self.control_fd = high(pair[0])
+        self._theirs = [high(pair[1]), high(os.memfd_create("ringfence-plan", os.MFD_CLOEXEC))]
         kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
         control, memory = self._theirs
         os.write(memory, pack(plan, _with_parent(plan.hooks, 0), ""))

@@ -55,6 +55,35 @@ def write_at(dir_fd: int, path: str, text: str) -> None:
     check(lib.sup_write_at(dir_fd, path.encode(), raw, len(raw)), path)
 
 
+def lock(fd: int, wait: bool) -> bool:
+    """Take the exclusive lock of the open file; False when another holder is alive and ``wait`` is not set."""
+    result = lib.sup_lock(fd, wait)
+    if result == -11:  # EAGAIN
+        return False
+    check(result)
+    return True
+
+
+def duplicate(fd: int, least: int = 3) -> int:
+    """A close-on-exec duplicate whose number is at least ``least``; raises OSError."""
+    return check(lib.sup_duplicate(fd, least))
+
+
+AT_FDCWD: Final = -100
+
+
+def read_path(path: str) -> str:
+    """The text of one small kernel file; raises OSError. Python's own ``open`` loads codecs for it."""
+    size = check(lib.sup_read_at(AT_FDCWD, os.fsencode(path), _file, _FILE_SIZE), path)
+    return ffi.buffer(_file, size)[:].decode("utf-8", "surrogateescape")
+
+
+def write_path(path: str, text: str) -> None:
+    """Write ``text`` to a kernel file in one go; raises OSError."""
+    raw = text.encode()
+    check(lib.sup_write_at(AT_FDCWD, os.fsencode(path), raw, len(raw)), path)
+
+
 def send_signal(pidfd: int, signal: int) -> bool:
     """Signal the process; False when it is gone already. Raises OSError for anything else."""
     result = lib.sup_pidfd_send_signal(pidfd, signal)

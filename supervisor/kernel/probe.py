@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import os
-import resource
-import stat
 
+from supervisor.kernel import native
 from supervisor.model.host import Host
 
 TYPE_CHECKING = False
@@ -23,14 +22,15 @@ CAP_SYS_RESOURCE: Final = 24
 def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
     """The facts, with the cgroup subtree that was found (or why there is none)."""
     status = _status()
+    capable = bool(int(status.get("CapEff", "0"), 16) >> CAP_SYS_RESOURCE & 1)
     return Host(
         page_size=os.sysconf("SC_PAGE_SIZE"),
         processors=len(os.sched_getaffinity(0)),
         memory_total_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         tasks_total=_read_number("/proc/sys/kernel/pid_max", 32768),
         effective_uid=os.geteuid(),
-        capable_resource=bool(int(status.get("CapEff", "0"), 16) >> CAP_SYS_RESOURCE & 1),
-        hard_rlimits={number: _hard(number) for number in range(16)},
+        capable_resource=capable,
+        hard_rlimits={} if capable else _hard_rlimits(),
         syscall_filter=status.get("Seccomp", "0") == "2",
         ignored_signals=int(status.get("SigIgn", "0"), 16),
         cgroup=cgroup,
@@ -39,19 +39,20 @@ def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
 
 
 def _status() -> dict[str, str]:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
-        return {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
+    lines = native.read_path("/proc/self/status").splitlines()
+    return {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
 
 
-def _hard(number: int) -> int | float:
-    hard = resource.getrlimit(number)[1]
-    return float("inf") if hard == resource.RLIM_INFINITY else hard
+def _hard_rlimits() -> dict[int, int | float]:
+    import resource
+
+    hard = {number: resource.getrlimit(number)[1] for number in range(16)}
+    return {number: float("inf") if amount == resource.RLIM_INFINITY else amount for number, amount in hard.items()}
 
 
 def _read_number(path: str, default: int) -> int:
     try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
+        return int(native.read_path(path))
     except (OSError, ValueError):
         return default
 
@@ -80,11 +81,10 @@ def _block_device(path: str) -> str | None:
         info = os.stat(path)
     except OSError:
         return None
-    number = info.st_rdev if stat.S_ISBLK(info.st_mode) else info.st_dev
+    number = info.st_rdev if info.st_mode & 0o170000 == 0o060000 else info.st_dev
     folder = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
     if not os.path.exists(folder):
         return None
     if os.path.exists(folder + "/partition"):  # io.max takes whole disks only
         folder = os.path.dirname(os.path.realpath(folder))
-    with open(folder + "/dev", encoding="ascii") as file:
-        return file.read().strip()
+    return native.read_path(folder + "/dev").strip()

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 
-from supervisor.kernel.native import MAX_UINT64, check, ffi, lib
+from supervisor.kernel.native import MAX_UINT64, check, duplicate, ffi, lib
 from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT
 
 TYPE_CHECKING = False
@@ -22,7 +21,7 @@ def high(fd: int) -> int:
     """``fd`` itself when it is at least 3, else a duplicate that is; closes the low one it replaces."""
     if fd >= 3:
         return fd
-    made = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    made = duplicate(fd)
     os.close(fd)
     return made
 
@@ -108,7 +107,7 @@ class Streams:
         elif stream is None or stream == number:
             self.sources[number] = number
         elif stream < 3:
-            self._job_end(number, fcntl.fcntl(stream, fcntl.F_DUPFD_CLOEXEC, 3))
+            self._job_end(number, duplicate(stream))
         else:
             self.sources[number] = stream
 

@@ -11,7 +11,6 @@ from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.cpulist import format_cpu_list
 from supervisor.model.hooks import RLIMIT_NAMES
 from supervisor.model.limits import LIMITS, Percent, Rlimit
-from supervisor.model.spec import PIPE
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace, value
 
@@ -97,8 +96,6 @@ def enforce(spec: JobSpec, host: Host) -> Enforcement:
     warnings: list[str] = []
     for name, amount in given.items():
         missing = _missing(name, amount, host)
-        if name == "output_max" and PIPE in (spec.stdout, spec.stderr):
-            missing = "output that goes straight into the caller's pipe is not counted; collect or relay it"
         if amount == INFINITY and name not in PROTECTIONS and (missing is not None or name not in CGROUP_FILES):
             words[name] = "none needed (infinity)"
         elif missing is None:
