@@ -34,6 +34,21 @@ static int strings_fit(const struct sup_plan *plan, uint32_t off, uint32_t count
     return 1;
 }
 
+/* What the stage reads of its data must be there: a path ends in NUL, arrays hold whole items. */
+static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
+{
+    if (hook->stage <= SUP_STAGE_PREEXEC || hook->stage >= SUP_STAGE_EXEC)
+        return 0;
+    if (hook->data_len != 0 && (hook->data_off < sizeof *plan || (uint64_t)hook->data_off + hook->data_len > plan->size))
+        return 0;
+    switch (hook->stage) {
+    case SUP_STAGE_WORKING_DIRECTORY: return hook->data_len != 0 && *at(plan, hook->data_off + hook->data_len - 1) == '\0';
+    case SUP_STAGE_SUPPLEMENTARY_GROUPS: return hook->data_len % 4 == 0;
+    case SUP_STAGE_CPU_AFFINITY: return hook->data_len != 0 && hook->data_len % 8 == 0;
+    default: return 1;
+    }
+}
+
 int sup_plan_check(const void *block, uint64_t size)
 {
     const struct sup_plan *plan = block;
@@ -49,8 +64,7 @@ int sup_plan_check(const void *block, uint64_t size)
         return -EINVAL;
     const struct sup_hook *hooks = (const void *)at(plan, plan->hooks_off);
     for (uint32_t i = 0; i < plan->hook_count; i++)
-        if (hooks[i].stage <= SUP_STAGE_PREEXEC || hooks[i].stage >= SUP_STAGE_EXEC ||
-            (hooks[i].data_len != 0 && (hooks[i].data_off < sizeof *plan || (uint64_t)hooks[i].data_off + hooks[i].data_len > size)))
+        if (!hook_fits(plan, &hooks[i]))
             return -EINVAL;
     const struct sup_cgroup_step *steps = (const void *)at(plan, plan->steps_off);
     for (uint32_t i = 0; i < plan->step_count; i++)

@@ -48,6 +48,9 @@ class UnsupportedError(SupervisorError):
         self.missing = missing
         super().__init__(f"{feature} cannot be enforced here: {missing}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.feature, self.missing)
+
 
 class SpawnError(SupervisorError, OSError):
     """A job could not be started: step ``stage`` (the ``index``-th of its plan) failed with ``errno``."""
@@ -60,6 +63,9 @@ class SpawnError(SupervisorError, OSError):
     def __str__(self) -> str:
         return f"{self.strerror} (step {self.stage}, errno {self.errno})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.errno, self.strerror, self.stage, self.index)
+
 
 class CgroupError(SupervisorError, OSError):
     """The kernel refused ``operation`` on the cgroup file or directory ``filename``."""
@@ -71,6 +77,9 @@ class CgroupError(SupervisorError, OSError):
     def __str__(self) -> str:
         return f"{self.operation} {self.filename}: {self.strerror}"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.errno, self.strerror, self.filename, self.operation)
+
 
 class JobFailed(SupervisorError):
     """A job did not end ``ok`` and the caller asked to be told so; ``outcome`` has everything."""
@@ -78,6 +87,9 @@ class JobFailed(SupervisorError):
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
         super().__init__(outcome.summary())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.outcome,)
 
 
 class ClosedError(SupervisorError):

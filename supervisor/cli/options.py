@@ -112,7 +112,8 @@ def _take(parsed: Parsed, name: str, value: str) -> None:
         if not equals:
             raise ConfigError(f"--property: {key[:60]!r} must be NAME=VALUE")
         if limit is None:
-            raise ConfigError(f"--property: unknown property {key[:60]!r}{nearest(key, [*LIMITS, *(row.directive for row in LIMITS.values())])}")
+            close = nearest(key, [*LIMITS, *(row.directive for row in LIMITS.values())])
+            raise ConfigError(f"--property: unknown property {key[:60]!r}{close}")
         parsed.limits.setdefault(limit, []).append(value)
     elif name in OTHER:
         if OTHER[name][1]:

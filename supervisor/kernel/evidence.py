@@ -34,13 +34,14 @@ class Reading:
 def read_cgroup(cgroup: Cgroup, controllers: frozenset[str], box: str, into: Reading) -> None:
     """Add what the job's cgroup tells; ``box`` is the directory below it that holds the limits."""
     cpu = parse_flat_keyed(cgroup.read("cpu.stat") or "")
-    for name, key in (("cpu_ns", "usage_usec"), ("cpu_user_ns", "user_usec"), ("cpu_system_ns", "system_usec"), ("throttled_ns", "throttled_usec")):
-        text = cpu if name != "throttled_ns" or not box else parse_flat_keyed(cgroup.read(f"{box}/cpu.stat") or "")
-        if key in text:
-            into.put(name, text[key] * 1000, "cgroup cpu.stat")
+    for name, key in (("cpu_ns", "usage_usec"), ("cpu_user_ns", "user_usec"), ("cpu_system_ns", "system_usec")):
+        if key in cpu:
+            into.put(name, cpu[key] * 1000, "cgroup cpu.stat")
     if not controllers:
         return
     prefix = f"{box}/" if box else ""
+    throttled = parse_flat_keyed(cgroup.read(prefix + "cpu.stat") or "").get("throttled_usec")
+    into.put("throttled_ns", None if throttled is None else throttled * 1000, "cgroup cpu.stat")
     if "memory" in controllers:
         into.put("memory_peak_bytes", parse_single(cgroup.read("memory.peak") or ""), "cgroup memory.peak")
         into.put("swap_peak_bytes", parse_single(cgroup.read("memory.swap.peak") or ""), "cgroup memory.swap.peak")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from supervisor._native import ffi, lib
+from supervisor._native import ffi as ffi
+from supervisor._native import lib as lib
 from supervisor.errors import SpawnError
 
 TYPE_CHECKING = False
@@ -75,7 +76,7 @@ AT_FDCWD: Final = -100
 def read_path(path: str) -> str:
     """The text of one small kernel file; raises OSError. Python's own ``open`` loads codecs for it."""
     size = check(lib.sup_read_at(AT_FDCWD, os.fsencode(path), _file, _FILE_SIZE), path)
-    return ffi.buffer(_file, size)[:].decode("utf-8", "surrogateescape")
+    return str(ffi.buffer(_file, size)[:], "utf-8", "surrogateescape")
 
 
 def write_path(path: str, text: str) -> None:
@@ -137,9 +138,11 @@ class Engine:
     def start_spawners(self, count: int) -> None:
         check(lib.sup_engine_start_spawners(self.pointer, count))
 
-    def submit(self, token: int, block: Any, size: int, cgroup_root_fd: int) -> None:
-        """Queue a launch; ``block`` must be kept alive until the SPAWNED event of ``token``."""
-        check(lib.sup_engine_submit(self.pointer, token, block, size, cgroup_root_fd))
+    def submit(self, token: int, block: bytes, cgroup_root_fd: int) -> Any:
+        """Queue a launch. What this returns must be kept alive until the SPAWNED event of ``token``."""
+        kept = ffi.from_buffer(block)
+        check(lib.sup_engine_submit(self.pointer, token, kept, len(block), cgroup_root_fd))
+        return kept
 
     def watch_child(self, token: int, pidfd: int) -> None:
         check(lib.sup_engine_watch_child(self.pointer, token, pidfd))

@@ -63,7 +63,7 @@ class Streams:
                 raise MemoryError
         self._open_stdin(spec, plan.stdin)
         self._open_output(1, spec.stdout, plan.stdout)
-        self._open_output(2, spec.stderr, plan.stderr)
+        self._open_output(2, spec.stderr, plan.stderr, beside=spec.stdout)
 
     def _open_stdin(self, spec: JobSpec, stdin: int | None) -> None:
         if stdin == PIPE:
@@ -76,9 +76,12 @@ class Streams:
         else:
             self._plain(0, stdin)
 
-    def _open_output(self, number: int, asked: int | None, stream: int | None) -> None:
-        if stream == STDOUT or (stream == RELAY and number == 2 and self._same_target(asked)):
-            self.sources[2] = self.sources[1]
+    def _open_output(self, number: int, asked: int | None, stream: int | None, beside: int | None = None) -> None:
+        if stream == STDOUT or (stream == RELAY and number == 2 and self._same_target(beside, asked)):
+            if self.sources[1] < 3:
+                self._job_end(2, duplicate(self.sources[1]))
+            else:
+                self.sources[2] = self.sources[1]
         elif stream in (PIPE, COLLECT, RELAY):
             read_end, write_end = open_pipe()
             self._job_end(number, write_end)
@@ -92,12 +95,12 @@ class Streams:
         else:
             self._plain(number, stream)
 
-    def _same_target(self, asked: int | None) -> bool:
+    def _same_target(self, stdout: int | None, stderr: int | None) -> bool:
         """stdout and stderr go to one file: one pipe keeps the order in which they were written."""
-        if 1 not in self.sources or self.sources[1] not in self._job_ends or (asked is not None and asked < 0):
+        if 1 not in self.sources or self.sources[1] not in self._job_ends or any(fd is not None and fd < 0 for fd in (stdout, stderr)):
             return False
         try:
-            return os.path.sameopenfile(1, 2 if asked is None else asked)
+            return os.path.sameopenfile(1 if stdout is None else stdout, 2 if stderr is None else stderr)
         except OSError:
             return False
 

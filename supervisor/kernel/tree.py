@@ -135,7 +135,10 @@ class HelperTree:
         return self._read()
 
     def _read(self) -> Any:
-        raw = os.read(self.fd, 4096)
+        try:
+            raw = os.read(self.fd, 4096)
+        except ConnectionResetError:  # it ended with a request of ours unread; said once, what it told us before is still there
+            raw = os.read(self.fd, 4096)
         return ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
 
     def kill(self) -> None:

@@ -121,7 +121,12 @@ def _kernel_causes(evidence: Evidence) -> list[str]:
         causes.append("limit_cpu")
     if ended.signal in (SIGXCPU, SIGKILL) and "cpu_time_max" in evidence.enforced and _overdrew(limits.cpu_time_max, evidence.main_cpu_ns):
         causes.append("cpu_time_max")
-    if ended.signal == SIGXFSZ and "limit_fsize" in evidence.enforced and limits.limit_fsize is not None and limits.limit_fsize.soft != INFINITY:
+    if (
+        ended.signal == SIGXFSZ
+        and "limit_fsize" in evidence.enforced
+        and limits.limit_fsize is not None
+        and limits.limit_fsize.soft != INFINITY
+    ):
         causes.append("limit_fsize")
     return causes
 
@@ -133,7 +138,7 @@ def _spent_rlimit(evidence: Evidence, signal: int) -> bool:
         return False
     bound = limit.soft if signal == SIGXCPU else limit.hard
     # the kernel counts ticks of a posix timer, rusage counts exactly: allow for 20 ms between the two
-    return bound != INFINITY and evidence.main_cpu_ns >= bound * 1_000_000_000 - 20_000_000
+    return bool(bound != INFINITY and evidence.main_cpu_ns >= bound * 1_000_000_000 - 20_000_000)
 
 
 def _overdrawn(evidence: Evidence) -> list[str]:

@@ -161,7 +161,7 @@ def _missing(name: str, amount: Any, host: Host) -> str | None:
 
 
 def _missing_controller(name: str, host: Host) -> str | None:
-    controller, file = CGROUP_FILES[name]
+    controller = CGROUP_FILES[name][0]
     if host.cgroup is None:
         return host.no_cgroup or "no cgroup v2 subtree can be used here"
     if controller not in host.cgroup.controllers:

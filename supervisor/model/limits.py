@@ -77,7 +77,7 @@ def _positive(amount: Number) -> Number:
 def _duration(given: object) -> Number:
     if isinstance(given, float) and given == INFINITY:
         return given
-    return _positive(parse_duration_ns(given if hasattr(given, "total_seconds") else _text_or_number(given)))  # type: ignore[arg-type]
+    return _positive(parse_duration_ns(given if hasattr(given, "total_seconds") else _text_or_number(given)))
 
 
 def _bytes(given: object) -> Number | Percent:
@@ -364,8 +364,6 @@ def show_limit(name: str, amount: Any) -> str:
     return format_bytes(amount) if unit == "bytes" else format_duration(amount) if unit == "ns" else str(amount)
 
 
-
-
 def _tighter(name: str, a: Any, b: Any) -> Any:
     if a is None or b is None:
         return b if a is None else a
@@ -401,8 +399,9 @@ def tighten(a: Limits, b: Limits) -> Limits:
     """Both sets of limits at once: of every limit the tighter value; neither is ever loosened.
 
     Commutative, associative and idempotent. The ban on swap that a memory cap without a word on swap
-    implies counts as said, so an allowance of swap from the other side does not lift it. Raises :class:`ConfigError` when the two exclude each
-    other (disjoint processor lists) or cannot be compared (a share against an amount).
+    implies counts as said, so an allowance of swap from the other side does not lift it. Raises
+    :class:`ConfigError` when the two exclude each other (disjoint processor lists) or cannot be
+    compared (a share against an amount).
     """
     both = {name: _tighter(name, getattr(a, name), getattr(b, name)) for name in field_names(Limits)}
     if both["memory_swap_max"] is not None and (_forbids_swap(a) or _forbids_swap(b)):

@@ -128,8 +128,13 @@ def make_plan(spec: JobSpec, host: Host, environ: Mapping[bytes, bytes], frame: 
         enforcement=decided.enforcement,
         sampled=decided.sampled,
         tree="cgroup" if host.cgroup else "holder",
-        warnings=decided.warnings,
+        warnings=(*decided.warnings, *_uncounted(spec)) if counted else decided.warnings,
     )
+
+
+def _uncounted(spec: JobSpec) -> list[str]:
+    named = (("stdout", spec.stdout), ("stderr", spec.stderr))
+    return [f"{name} goes to /dev/null, where output_max does not count it" for name, stream in named if stream == DEVNULL]
 
 
 def _encode(text: Text) -> bytes:

@@ -58,7 +58,9 @@ def parse_policy(text: str, source: str = "") -> dict[str, Profile]:
         raise ConfigError(f"not valid TOML: {error}", source=source) from None
     lines = _Lines(text)
     problems = [
-        f"{lines.of((key,))}: {key}: unknown table; profiles are [profile.NAME]{nearest(key, ['profile'])}" for key in data if key != "profile"
+        f"{lines.of((key,))}: {key}: unknown table; profiles are [profile.NAME]{nearest(key, ['profile'])}"
+        for key in data
+        if key != "profile"
     ]
     tables = data.get("profile", {})
     if not isinstance(tables, dict) or not tables:

@@ -11,7 +11,7 @@ from supervisor.model.value import set_field, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final
 
     Text = str | bytes
@@ -60,8 +60,8 @@ class JobSpec:
     with every problem found.
     """
 
-    argv: tuple[Text, ...]
-    env: Mapping[Text, Text] | None = None
+    argv: Sequence[Text]
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None
     working_directory: Text | None = None
     stdin: int | None = None
     stdout: int | None = None
@@ -153,7 +153,11 @@ def _range_problems(spec: JobSpec) -> list[str]:
         problems.append("output_max: cannot count what goes straight into a pipe of the caller's; collect or relay it")
     who = spec.credentials
     numbers = (who.uid, who.gid, *(who.groups or ()))
-    problems += [f"credentials: {number} is not a user or group, 0 to {ID_MAX}" for number in numbers if number is not None and not 0 <= number <= ID_MAX]
+    problems += [
+        f"credentials: {number} is not a user or group, 0 to {ID_MAX}"
+        for number in numbers
+        if number is not None and not 0 <= number <= ID_MAX
+    ]
     cpus = spec.cpu_affinity
     if cpus is not None and (not cpus or not 0 <= min(cpus) <= max(cpus) <= CPU_MAX):
         problems.append(f"cpu_affinity: must name at least one processor, 0 to {CPU_MAX}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 else:
 
-    def dataclass_transform(**_: object):  # noqa: ANN201 - stands in for typing's at run time
+    def dataclass_transform(**_: object):  # stands in for typing's at run time
         return lambda function: function
 
 
@@ -89,7 +89,8 @@ def value(cls: type[_T]) -> type[_T]:
     defaults = {"__init__": _init, "__eq__": _eq, "__hash__": _hash, "__repr__": _repr, "__reduce__": _reduce}
     for key, item in {**defaults, "__setattr__": _refuse, "__delattr__": _refuse}.items():
         body.setdefault(key, item)
-    made: type[_T] = type(cls)(cls.__name__, cls.__bases__, body)
+    metaclass: Any = type(cls)
+    made: type[_T] = metaclass(cls.__name__, cls.__bases__, body)
     return made
 
 
@@ -118,5 +119,3 @@ def plain(of: Any) -> Any:
     if isinstance(of, (tuple, list, frozenset)):
         return [plain(item) for item in of]
     return of
-
-

@@ -124,11 +124,11 @@ class Execution:
 
     def submit(self) -> None:
         """Launch on the engine's spawner threads; a SPAWNED event follows."""
-        self._block_alive = native.ffi.from_buffer(self._block)
-        self.engine.submit(self.token, self._block_alive, len(self._block), -1 if self._root is None else self._root.fd)
+        self._block_alive = self.engine.submit(self.token, self._block, -1 if self._root is None else self._root.fd)
 
     def _spawned(self, child: Any, message: str = "") -> None:
         self.streams.release()
+        self._block, self._block_alive = b"", None
         if self._helper is not None:
             self._helper.release()
         self._end.requested_ns = child.requested_ns

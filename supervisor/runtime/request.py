@@ -56,7 +56,7 @@ def make_spec(
     stderr: Stream = None,
     input: bytes | str | None = None,
     capture_output: bool = False,
-    text: Text = Text(),  # noqa: B008 - an immutable value
+    text: Text = Text(),
     env: Mapping[str, str] | None = None,
     cwd: str | bytes | os.PathLike[str] | None = None,
     user: str | int | None = None,

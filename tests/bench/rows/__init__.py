@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows by name, in the order of BUDGETS.md. Each makes its sections when it is about to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.bench.model import Section, Setting
+from tests.bench.rows import cold, exit_latency, many, soak, spawn, spawn_cgroup, spawn_pipes
+
+ROWS: dict[str, Callable[[Setting], list[Section]]] = {
+    "spawn": spawn.sections,
+    "spawn-cgroup": spawn_cgroup.sections,
+    "spawn-pipes": spawn_pipes.sections,
+    "exit-latency": exit_latency.sections,
+    "many": many.sections,
+    "cold": cold.sections,
+    "soak": soak.sections,
+}

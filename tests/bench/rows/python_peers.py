@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which Python peers this interpreter has."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from tests.bench.model import NotHere
+
+
+def installed(module: str) -> None:
+    """Raises :class:`NotHere` when a package is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise NotHere(f"not installed (pip install {module})")
+
+
+def pidfd_watcher() -> None:
+    """Raises :class:`NotHere` where asyncio's pidfd watcher is already the default."""
+    if sys.version_info >= (3, 12):
+        raise NotHere("is the default of this Python")
+
+
+def threaded_watcher() -> None:
+    """Raises :class:`NotHere` where asyncio's thread for each child cannot be chosen."""
+    if sys.version_info < (3, 12):
+        raise NotHere("is the default of this Python")
+    if sys.version_info >= (3, 14):
+        raise NotHere("cannot be chosen in this Python")

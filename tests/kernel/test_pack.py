@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``supervisor.kernel.pack`` claims: any plan becomes a block that native code takes, and native code takes no broken one.
+
+Nothing here is ever executed: the one native call checks a block and runs its cgroup steps below descriptor -1, where
+every relative path fails; blocks that could hold an absolute path are kept from it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from supervisor.kernel.native import STAGE_NUMBERS, STAGES, ffi, lib
+from supervisor.kernel.pack import pack
+from supervisor.model.hooks import Hook
+from supervisor.model.limits import Limits
+from supervisor.model.plan import CgroupStep, LaunchPlan
+from supervisor.model.value import replace
+
+relaxed = settings(deadline=None)  # a busy machine is not a failure
+thorough = settings(deadline=None, max_examples=400)
+
+# native/plan.h, read on its own: a second opinion on pack.py
+HEADER = struct.Struct("=14I")
+FIELDS = [
+    "magic",
+    "size",
+    "hook_count",
+    "hooks_off",
+    "step_count",
+    "steps_off",
+    "cgroup_leaf_off",
+    "argc",
+    "argv_off",
+    "envc",
+    "env_off",
+    "pathc",
+    "paths_off",
+    "reserved",
+]
+HOOK = struct.Struct("=IiqqII")
+STEP = struct.Struct("=III")
+HOOK_STAGES = STAGES[STAGE_NUMBERS["preexec"] + 1 : STAGE_NUMBERS["exec"]]
+
+# without a slash: what is packed from these can name no absolute path, wherever an offset may point
+plain_text = st.text("abc-.=+ 0123", max_size=6)
+strings = st.binary(max_size=6).filter(lambda raw: not {0, 0x2F} & set(raw))
+
+
+
+def fitting(stage: str, data: bytes) -> bytes:
+    """Data as the planner makes it for the stage."""
+    if stage == "working_directory":
+        return data + b"\0"
+    if stage == "cpu_affinity":
+        return (data + b"\1").ljust(-(-(len(data) + 1) // 8) * 8, b"\0")
+    return data[: len(data) // 4 * 4] if stage == "supplementary_groups" else data
+
+
+hooks = st.builds(
+    lambda stage, arg, a, b, data: Hook(stage=stage, text="", arg=arg, a=a, b=b, data=data),
+    st.sampled_from(HOOK_STAGES),
+    st.integers(-(2**31), 2**31 - 1),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-(2**63), 2**63 - 1),
+    st.binary(max_size=12).filter(lambda raw: 0x2F not in raw),
+).map(lambda hook: replace(hook, data=fitting(hook.stage, hook.data)))
+# the first makes the job's directory, as in every plan
+steps = st.lists(
+    st.builds(
+        lambda path, text, expect: CgroupStep(path=path, text=text, expect=expect if text else ""), plain_text, plain_text, plain_text
+    ),
+    max_size=4,
+).map(lambda more: (CgroupStep(path=""), *more))
+
+
+@st.composite
+def plans(draw: st.DrawFn, with_steps: bool = True) -> LaunchPlan:
+    """Any plan; what is not packed is left empty."""
+    env = draw(st.lists(strings, max_size=4))
+    return LaunchPlan(
+        argv=tuple(draw(st.lists(strings, min_size=1, max_size=4))),
+        env=b"".join(item + b"\0" for item in env),
+        env_count=len(env),
+        paths=tuple(draw(st.lists(strings, min_size=1, max_size=3))),
+        hooks=tuple(draw(st.lists(hooks, max_size=5))),
+        cgroup_steps=draw(st.just(()) | steps) if with_steps else (),
+        cgroup_leaf=draw(plain_text),
+        cgroup_box="",
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        limits=Limits(),
+        enforcement={},
+        sampled=(),
+        tree="cgroup",
+        warnings=(),
+    )
+
+
+class GuardedMemory:
+    """Owns pages of memory before one that must not be touched: a read past the end of a block ends the test run."""
+
+    def __init__(self, pages: int = 8) -> None:
+        self._map = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        self.size = pages * mmap.PAGESIZE
+        self._start = start
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mprotect(ctypes.c_void_p(start + self.size), ctypes.c_size_t(mmap.PAGESIZE), 0) != 0:
+            raise OSError(ctypes.get_errno(), "mprotect")
+
+    def place(self, block: bytes) -> Any:
+        """The block as near to the end as its alignment allows."""
+        at = self.size - (len(block) + 7 & ~7)
+        self._map[at : at + len(block)] = block
+        return ffi.cast("void *", self._start + at)
+
+
+MEMORY = GuardedMemory()
+
+
+def field(block: bytes, name: str) -> int:
+    return int(HEADER.unpack_from(block)[FIELDS.index(name)])
+
+
+def native_takes(block: bytes) -> bool:
+    """What native code says of the block. Its steps, if it has any, fail at the first: there is no directory -1."""
+    assert harmless(block), "a test must not make directories"
+    child = ffi.new("struct sup_child *")
+    result = lib.sup_prepare_cgroup(MEMORY.place(block), len(block), -1, child)
+    assert result == -child.err
+    assert (child.pid, child.pidfd, child.cgroup_fd) == (-1, -1, -1)
+    refused = STAGES[child.stage] == "plan"
+    assert not refused or child.err == errno.EINVAL
+    return not refused
+
+
+def harmless(block: bytes) -> bool:
+    """No step, or no slash wherever an offset may point, so that every path of a step is relative."""
+    return len(block) < HEADER.size or field(block, "step_count") == 0 or b"/" not in block[HEADER.size :]
+
+
+def string_at(block: bytes, at: int) -> bytes | None:
+    """The string there, or None when it does not lie inside the block."""
+    end = block.find(b"\0", at) if HEADER.size <= at < len(block) else -1
+    return None if end < 0 else block[at:end]
+
+
+def strings_at(block: bytes, at: int, count: int) -> list[bytes] | None:
+    found = []
+    for _ in range(count):
+        text = string_at(block, at)
+        if text is None:
+            return None
+        found.append(text)
+        at += len(text) + 1
+    return found
+
+
+def data_fits(stage: str, data: bytes) -> bool:
+    """A path ends in NUL, arrays hold whole items."""
+    if stage == "working_directory":
+        return data.endswith(b"\0")
+    if stage == "cpu_affinity":
+        return bool(data) and len(data) % 8 == 0
+    return stage != "supplementary_groups" or len(data) % 4 == 0
+
+
+def sound(block: bytes) -> bool:
+    """The rules of plan.h, in Python: every offset, count and string lies inside the block."""
+    if len(block) < HEADER.size:
+        return False
+    h = dict(zip(FIELDS, HEADER.unpack_from(block), strict=True))
+    if h["magic"] != 0x31504652 or h["size"] != len(block) or h["argc"] == 0 or h["pathc"] == 0:
+        return False
+    for count, at, size in ((h["hook_count"], h["hooks_off"], HOOK.size), (h["step_count"], h["steps_off"], STEP.size)):
+        if count and (at % 8 or at < HEADER.size or at + count * size > len(block)):
+            return False
+    if any(strings_at(block, h[at], h[count]) is None for count, at in (("argc", "argv_off"), ("envc", "env_off"), ("pathc", "paths_off"))):
+        return False
+    if h["cgroup_leaf_off"] and string_at(block, h["cgroup_leaf_off"]) is None:
+        return False
+    for n in range(h["hook_count"]):
+        stage, _, _, _, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
+        if not STAGE_NUMBERS["preexec"] < stage < STAGE_NUMBERS["exec"] or (length and (at < HEADER.size or at + length > len(block))):
+            return False
+        if not data_fits(STAGES[stage], block[at : at + length]):
+            return False
+    for n in range(h["step_count"]):
+        path, text, expect = STEP.unpack_from(block, h["steps_off"] + n * STEP.size)
+        if string_at(block, path) is None or any(at and string_at(block, at) is None for at in (text, expect)):
+            return False
+    return True
+
+
+# packing
+
+
+@relaxed
+@given(plans())
+def test_any_plan_is_packed_into_a_block_that_native_code_takes(plan: LaunchPlan) -> None:
+    block = pack(replace(plan, cgroup_steps=()), plan.hooks, "job-1")
+    assert native_takes(block)
+    assert sound(pack(plan, plan.hooks, "job-1"))
+
+
+def test_a_block_with_cgroup_steps_is_taken_and_its_first_step_is_what_fails_here() -> None:
+    plan = replace(a_plan(), cgroup_steps=(CgroupStep(path=""), CgroupStep(path="memory.max", text="1", expect="1")), cgroup_leaf="")
+    block = pack(plan, plan.hooks, "job-1")
+    child = ffi.new("struct sup_child *")
+    assert lib.sup_prepare_cgroup(MEMORY.place(block), len(block), -1, child) == -errno.EBADF
+    assert (STAGES[child.stage], child.index) == ("cgroup_create", 0)
+
+
+@relaxed
+@given(plans())
+def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
+    block = pack(plan, plan.hooks, "job-1")
+    h = dict(zip(FIELDS, HEADER.unpack_from(block), strict=True))
+    assert strings_at(block, h["argv_off"], h["argc"]) == list(plan.argv)
+    assert strings_at(block, h["env_off"], h["envc"]) == plan.env.split(b"\0")[:-1]
+    assert strings_at(block, h["paths_off"], h["pathc"]) == list(plan.paths)
+    assert h["hook_count"] == len(plan.hooks)
+    for n, hook in enumerate(plan.hooks):
+        stage, arg, a, b, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
+        assert (STAGES[stage], arg, a, b, block[at : at + length]) == (hook.stage, hook.arg, hook.a, hook.b, hook.data)
+    assert h["step_count"] == len(plan.cgroup_steps)
+    for n, step in enumerate(plan.cgroup_steps):
+        path, text, expect = STEP.unpack_from(block, h["steps_off"] + n * STEP.size)
+        assert string_at(block, path) == f"job-1/{step.path}".rstrip("/").encode()
+        assert (string_at(block, text) or b"", string_at(block, expect) or b"") == (step.text.encode(), step.expect.encode())
+        assert (text == 0) == (step.text == ""), "a step without text makes a directory"
+    if plan.cgroup_steps:
+        assert string_at(block, h["cgroup_leaf_off"]) == f"job-1/{plan.cgroup_leaf}".rstrip("/").encode()
+    else:
+        assert h["cgroup_leaf_off"] == 0
+
+
+@relaxed
+@given(plans())
+def test_packing_is_a_function_of_the_plan(plan: LaunchPlan) -> None:
+    assert pack(plan, plan.hooks, "job-1") == pack(plan, plan.hooks, "job-1")
+
+
+# breaking
+
+
+def a_plan() -> LaunchPlan:
+    return LaunchPlan(
+        argv=(b"true", b""),
+        env=b"A=1\0",
+        env_count=1,
+        paths=(b"true",),
+        hooks=(Hook(stage="signals", text="", a=-1), Hook(stage="working_directory", text="", data=b"x\0")),
+        cgroup_steps=(),
+        cgroup_leaf="",
+        cgroup_box="",
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        limits=Limits(),
+        enforcement={},
+        sampled=(),
+        tree="cgroup",
+        warnings=(),
+    )
+
+
+def a_block() -> bytes:
+    return pack(a_plan(), a_plan().hooks, "job-1")
+
+
+numbers = st.sampled_from([0, 1, 8, 55, 56, 64, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1]) | st.integers(0, 200) | st.integers(0, 2**32 - 1)
+
+
+def written(block: bytes, at: int, number: int) -> bytes:
+    raw = number.to_bytes(4, "little")
+    return (block[:at] + raw + block[at + 4 :])[: len(block)]
+
+
+def judge(block: bytes) -> None:
+    """Native code and this file agree on the block, and nobody crashes."""
+    if harmless(block):
+        assert native_takes(block) == sound(block)
+
+
+@pytest.mark.parametrize("cut", range(len(a_block())))
+def test_a_block_that_is_cut_off_is_refused(cut: int) -> None:
+    assert not native_takes(a_block()[:cut])
+
+
+def test_a_block_that_is_cut_off_and_says_so_is_judged_by_what_is_left() -> None:
+    for cut in range(HEADER.size, len(a_block())):
+        judge(written(a_block()[:cut], 4, cut))
+
+
+def test_a_block_with_something_behind_it_is_refused() -> None:
+    assert native_takes(a_block())
+    assert not native_takes(a_block() + b"\0")
+
+
+@pytest.mark.parametrize("at", range(len(a_block())))
+def test_a_block_with_any_one_byte_changed_is_judged_alike_here_and_there(at: int) -> None:
+    block = a_block()
+    for byte in range(256):
+        changed = block[:at] + bytes([byte]) + block[at + 1 :]
+        judge(changed)
+
+
+@thorough
+@given(plans(with_steps=False), st.lists(st.tuples(st.integers(0, 50), numbers), min_size=1, max_size=3))
+@example(a_plan(), [(4, 1), (5, 64)])  # a step out of the hooks
+def test_a_block_with_any_of_its_numbers_changed_is_judged_alike_here_and_there(plan: LaunchPlan, changes: list[tuple[int, int]]) -> None:
+    block = pack(plan, plan.hooks, "job-1")
+    for index, number in changes:
+        block = written(block, index * 4 % len(block), number)
+    judge(block)
+
+
+@thorough
+@given(plans(with_steps=False), st.data())
+def test_a_block_with_bytes_changed_cut_or_put_in_is_judged_alike_here_and_there(plan: LaunchPlan, data: st.DataObject) -> None:
+    block = pack(plan, plan.hooks, "job-1")
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(block)))
+        end = data.draw(st.integers(at, min(len(block), at + 8)))
+        block = block[:at] + data.draw(st.binary(max_size=8)) + block[end:]
+    if data.draw(st.booleans()) and len(block) >= 8:
+        block = written(block, 4, len(block))  # a size that fits, so that the check goes on
+    judge(block)
+
+
+@relaxed
+@given(st.binary(max_size=300), st.booleans())
+def test_noise_is_judged_alike_here_and_there(noise: bytes, headed: bool) -> None:
+    judge(HEADER.pack(0x31504652, HEADER.size + len(noise), *([0] * 12)) + noise if headed else noise)

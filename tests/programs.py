@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that tests run as jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import facts
+
+PROBES = Path(__file__).parent / "probes"
+RINGFENCE = str(Path(sys.executable).with_name("ringfence")) if Path(sys.executable).with_name("ringfence").exists() else "ringfence"
+PYTHON = (sys.executable, "-I", "-S")
+
+
+def python(code: str, *args: object) -> list[str]:
+    """The command that runs ``code`` with a bare interpreter."""
+    return [*PYTHON, "-c", code, *map(str, args)]
+
+
+def probe(name: str, *args: object) -> list[str]:
+    """The command that runs tests/probes/NAME.py."""
+    return [*PYTHON, str(PROBES / f"{name}.py"), *map(str, args)]
+
+
+def sh(script: str, *args: object) -> list[str]:
+    """The command that runs a shell script."""
+    return ["/bin/sh", "-c", script, "sh", *map(str, args)]
+
+
+def as_nobody() -> dict[str, Any]:
+    """Arguments of ``supervisor.run`` that make a job an ordinary user's, when we are root."""
+    return {"user": facts.NOBODY, "group": facts.NOBODY, "extra_groups": ()} if os.geteuid() == 0 else {}
+
+
+def as_ordinary_user(code: str, *args: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run Python code that uses the product in a process without any privilege."""
+    who: dict[str, Any] = {"user": facts.NOBODY, "group": facts.NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    command = [facts.ordinary_python(), "-W", "error", "-c", code, *map(str, args)]
+    env = facts.ordinary_environment()
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=50, env=env, **who, **options)
