@@ -124,6 +124,7 @@ void engine_report_launches(struct sup_engine *engine)
         event->child = request->child;
         free(request);
     }
+    wake(engine); /* the caller's array is full and more may be waiting: stay readable */
 }
 
 void engine_stop_spawners(struct sup_engine *engine)

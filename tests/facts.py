@@ -206,4 +206,5 @@ PROBES: dict[str, Callable[[], str]] = {
     "prctl": _prctl,
     "processors": _processors,
     "core": _core,
+    "network": lambda: "the virtual machine has no network" if missing("vm") == "" else "",
 }

@@ -64,12 +64,13 @@ def open_cgroup_root(given: str = "", allow_scope: bool = True) -> CgroupRoot:
             raise ConfigError(f"cgroup: {given} cannot be used: {error}") from None
     mount = find_mount()
     reasons = []
-    for source, base, move in _sources(mount, allow_scope):
-        try:
-            return _make_root(source, base() if callable(base) else base, move)
-        except (NoCgroup, OSError) as error:
-            reasons.append(f"{source}: {getattr(error, 'strerror', None) or error}")
-    raise NoCgroup("no cgroup v2 subtree can be used (" + "; ".join(reasons) + ")")
+    for with_controllers in (True, False):  # a place without them still holds trees, so it serves when nothing better is found
+        for source, base, move in _sources(mount, allow_scope):
+            try:
+                return _make_root(source, base() if callable(base) else base, move, with_controllers)
+            except (NoCgroup, OSError) as error:
+                reasons.append(f"{source}: {getattr(error, 'strerror', None) or error}")
+    raise NoCgroup("no cgroup v2 subtree can be used (" + "; ".join(dict.fromkeys(reasons)) + ")")
 
 
 def find_mount() -> str:
@@ -143,8 +144,11 @@ def _is_delegated(path: str) -> bool:
     return False
 
 
-def _enter_leaf(base: str) -> None:
-    """Controllers can be enabled only where no process lives: step aside into a leaf of our own."""
+def _enter_leaf(base: str, with_controllers: bool) -> None:
+    """Controllers can be enabled only where no process lives: step aside into a leaf of our own.
+
+    Raises :class:`NoCgroup`, and steps back, when others live there and controllers are a must.
+    """
     leaf = os.path.join(base, LEAF)
     if os.path.realpath(find_mount() + own_cgroup()) == os.path.realpath(leaf):
         return
@@ -153,13 +157,20 @@ def _enter_leaf(base: str) -> None:
     except FileExistsError:
         pass
     native.write_path(os.path.join(leaf, "cgroup.procs"), str(os.getpid()))
+    if with_controllers and not _enable(base) and native.read_path(os.path.join(base, "cgroup.controllers")).strip():
+        native.write_path(os.path.join(base, "cgroup.procs"), str(os.getpid()))
+        try:
+            os.rmdir(leaf)
+        except OSError:
+            pass  # another supervisor stepped into it meanwhile
+        raise NoCgroup("other processes live in it, so its controllers cannot be enabled")
 
 
-def _make_root(source: str, base: object, move: bool) -> CgroupRoot:
+def _make_root(source: str, base: object, move: bool, with_controllers: bool = False) -> CgroupRoot:
     assert isinstance(base, str)
     sweep(base)
     if move:
-        _enter_leaf(base)
+        _enter_leaf(base, with_controllers)
     _enable(base)
     for _ in range(16):
         name = f"{MARK}{os.getpid()}-{native.now_ns() % 1_000_000_000:09d}"

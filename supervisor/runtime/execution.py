@@ -133,9 +133,12 @@ class Execution:
             self._helper.release()
         self._end.requested_ns = child.requested_ns
         if child.err != 0:
+            stage = STAGES[child.stage]
             if self._helper is not None:
                 os.close(self._helper.control_fd)
-            self._fail(STAGES[child.stage], child.err, child.index, message)
+                if stage == "exec":  # not the command: the helper's own program
+                    stage, message = "helper", f"the init helper cannot be run: {os.strerror(child.err)}"
+            self._fail(stage, child.err, child.index, message)
             return
         self._end.spawner_rss_kib = child.spawner_rss_kib
         if self._root is not None:

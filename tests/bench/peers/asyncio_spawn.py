@@ -18,7 +18,9 @@ async def collect(mode: str, process: asyncio.subprocess.Process) -> None:
     if mode != "uvloop":
         await process.communicate(b"")
         return
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     process.stdin.close()
     await asyncio.gather(process.stdout.read(), process.stderr.read())
 

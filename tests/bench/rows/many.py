@@ -12,7 +12,7 @@ from tests.bench.rows.python_peers import installed, pidfd_watcher, threaded_wat
 IDLE_SECONDS = 5
 #: Beyond this a thread for each child says nothing new.
 MOST_THREADS = 4000
-KEYS = {name: Better.LOWER for name in ("start", "memory", "fds", "idle_cpu", "wakeups", "stop")}
+KEYS = dict.fromkeys(("start", "memory", "fds", "idle_cpu", "wakeups", "stop"), Better.LOWER)
 C = "C, pidfd + epoll"
 BUDGETS = (
     Budget(True, "memory", 6),

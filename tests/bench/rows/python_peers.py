@@ -8,6 +8,8 @@ import sys
 
 from tests.bench.model import NotHere
 
+PYTHON = tuple(sys.version_info[:2])
+
 
 def installed(module: str) -> None:
     """Raises :class:`NotHere` when a package is not installed."""
@@ -17,13 +19,13 @@ def installed(module: str) -> None:
 
 def pidfd_watcher() -> None:
     """Raises :class:`NotHere` where asyncio's pidfd watcher is already the default."""
-    if sys.version_info >= (3, 12):
+    if PYTHON >= (3, 12):
         raise NotHere("is the default of this Python")
 
 
 def threaded_watcher() -> None:
     """Raises :class:`NotHere` where asyncio's thread for each child cannot be chosen."""
-    if sys.version_info < (3, 12):
+    if PYTHON < (3, 12):
         raise NotHere("is the default of this Python")
-    if sys.version_info >= (3, 14):
+    if PYTHON >= (3, 14):
         raise NotHere("cannot be chosen in this Python")

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``async with Supervisor()`` scope: it ends when every job is gone, however it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from programs import python, sh
+from waiting import Line
+
+import supervisor
+from supervisor import Outcome, Supervisor
+
+pytestmark = pytest.mark.usefixtures("holder")
+DEAF = "import os, signal, sys\nsignal.signal(15, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+POLITE = "import os, signal, sys\nsignal.signal(15, lambda *_: sys.exit(0))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+
+
+async def test_leaving_the_scope_stops_politely_what_still_runs() -> None:
+    """SIGTERM first, and the job may end by itself within its grace."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            job = await sup.start(python(POLITE, line.end), pass_fds=[line.end], kill_grace=20)
+            line.read()
+            assert sup.jobs == (job,)
+        assert job.outcome is not None
+        assert (job.outcome.verdict, job.outcome.exit.code) == ("cancelled", 0)
+        line.wait_closed(timeout=1)
+
+
+async def test_leaving_the_scope_kills_the_deaf_after_their_grace() -> None:
+    """0.2 s, and the scope ends."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            job = await sup.start(python(DEAF, line.end), pass_fds=[line.end], kill_grace=0.2)
+            line.read()
+        assert job.outcome is not None and job.outcome.exit.signal == 9
+        line.wait_closed(timeout=1)
+
+
+async def test_leaving_on_an_exception_kills_at_once_and_the_exception_goes_on() -> None:
+    """No grace for anybody: a deaf job with a grace of a minute does not hold the error up."""
+    with Line() as line:
+        with pytest.raises(ZeroDivisionError):
+            async with Supervisor() as sup:
+                job = await sup.start(python(DEAF, line.end), pass_fds=[line.end], kill_grace=60)
+                line.read()
+                raise ZeroDivisionError
+        assert job.outcome is not None and job.outcome.verdict == "cancelled"
+        line.wait_closed(timeout=1)
+
+
+async def test_cancelling_run_kills_the_job_before_the_cancellation_goes_on() -> None:
+    """asyncio.timeout around sup.run leaves nothing running."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await sup.run(python(DEAF, line.end), pass_fds=[line.end], kill_grace=60)
+            assert sup.jobs == ()
+            line.wait_closed(timeout=1)
+
+
+async def test_cancelling_start_kills_what_was_being_started() -> None:
+    """Cancelled in the very tick of the launch."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            task = asyncio.create_task(sup.start(python(DEAF, line.end), pass_fds=[line.end]))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        line.wait_closed(timeout=1)
+
+
+async def test_cancelling_a_waiter_leaves_the_job_alone() -> None:
+    """Others still wait for it, and it still runs."""
+    async with Supervisor() as sup:
+        with Line() as go:
+            job = await sup.start(python("import os; os.read(0, 1)"), stdin=go._read)
+            waiters = [asyncio.create_task(job.wait()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiters[0].cancel()
+            await asyncio.sleep(0)
+            assert job.state == "running"
+            go.release()
+            outcomes = await asyncio.gather(*waiters[1:])
+    assert [outcome.verdict for outcome in outcomes] == ["ok", "ok"]
+    assert waiters[0].cancelled()
+
+
+async def test_cancelling_terminate_does_not_take_the_request_back() -> None:
+    """The grace runs on and the job ends."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            job = await sup.start(python(DEAF, line.end), pass_fds=[line.end])
+            line.read()
+            task = asyncio.create_task(job.terminate(grace=0.3))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await job.wait()).verdict == "cancelled"
+
+
+async def test_cancelling_the_end_of_the_scope_finishes_it_all_the_same() -> None:
+    """A second impatience: everything is killed at once, the scope is closed, the cancellation goes on."""
+    with Line() as line:
+
+        leaving = asyncio.Event()
+
+        async def scope() -> None:
+            async with Supervisor() as sup:
+                await sup.start(python(DEAF, line.end), pass_fds=[line.end], kill_grace=60)
+                line.read()
+                leaving.set()
+
+        task = asyncio.create_task(scope())
+        await leaving.wait()  # nothing is awaited between this and the wait inside the scope's end
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        line.wait_closed(timeout=1)
+
+
+async def test_a_task_group_that_fails_ends_the_jobs_of_the_others() -> None:
+    """Structured concurrency: one bad task, no process left."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            with pytest.raises(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(4):
+                        group.create_task(sup.run(python(DEAF, line.end), pass_fds=[line.end]))
+
+                    async def fail() -> None:
+                        await asyncio.to_thread(line.read)
+                        raise ValueError("one of us is broken")
+
+                    group.create_task(fail())
+            assert sup.jobs == ()
+            line.wait_closed(timeout=1)
+
+
+async def test_two_hundred_jobs_at_once_all_end_as_they_should() -> None:
+    """Each with its own exit code and its own output."""
+    async with Supervisor() as sup:
+        jobs = [sup.run(sh('echo "$1"; exit $(($1 % 100))', n), capture_output=True) for n in range(200)]
+        outcomes = await asyncio.gather(*jobs)
+    assert [outcome.exit.code for outcome in outcomes] == [n % 100 for n in range(200)]
+    assert [int(outcome.stdout) for outcome in outcomes] == list(range(200))
+
+
+async def test_several_supervisors_do_not_know_each_other() -> None:
+    """Four scopes on one loop; the end of one leaves the jobs of the others alone."""
+    async with Supervisor() as outer:
+        outside = await outer.start(["sleep", "60"])
+        async with Supervisor() as one, Supervisor() as two, Supervisor() as three:
+            outcomes = await asyncio.gather(*[sup.run(sh("exit $1", n)) for n, sup in enumerate((one, two, three))])
+            assert [outcome.exit.code for outcome in outcomes] == [0, 1, 2]
+        assert outside.state == "running"
+        assert (await outside.kill()).verdict == "cancelled"
+
+
+def test_event_loops_in_several_threads_each_have_a_supervisor() -> None:
+    """Four threads, four loops, twenty jobs each."""
+
+    async def many(base: int) -> list[int | None]:
+        async with Supervisor() as sup:
+            outcomes = await asyncio.gather(*[sup.run(sh("exit $1", base + n)) for n in range(20)])
+        return [outcome.exit.code for outcome in outcomes]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda base: asyncio.run(many(base)), [0, 20, 40, 60]))
+    assert found == [[base + n for n in range(20)] for base in (0, 20, 40, 60)]
+
+
+def test_several_threads_call_run_at_once() -> None:
+    """Eight threads, ten runs each; outputs and codes do not mix."""
+    barrier = threading.Barrier(8)
+
+    def work(number: int) -> list[tuple[int | None, bytes]]:
+        barrier.wait()
+        found = []
+        for turn in range(10):
+            outcome = supervisor.run(sh("cat; exit $1", number), input=b"%d.%d" % (number, turn), capture_output=True)
+            found.append((outcome.exit.code, outcome.stdout))
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(work, range(8)))
+    assert results == [[(number, b"%d.%d" % (number, turn)) for turn in range(10)] for number in range(8)]
+
+
+def test_a_job_lives_on_when_the_thread_that_started_it_ends() -> None:
+    """The parent-death signal follows a spawner thread of the engine's, not the caller's."""
+
+    async def main() -> Outcome:
+        async with Supervisor() as sup:
+            with Line() as go:
+                job = await sup.start(python("import os; os.read(0, 1)"), stdin=go._read)
+                thread = threading.Thread(target=lambda: None)
+                thread.start()
+                thread.join()
+                assert job.state == "running"
+                go.release()
+                return await job.wait()
+
+    assert asyncio.run(main()).verdict == "ok"
+
+
+async def test_a_closed_supervisor_starts_nothing() -> None:
+    """Before the scope and after it: ClosedError."""
+    sup = Supervisor()
+    with pytest.raises(supervisor.ClosedError):
+        await sup.start(["true"])
+    async with sup:
+        pass
+    with pytest.raises(supervisor.ClosedError):
+        await sup.start(["true"])
+    await sup.aclose()
+
+
+async def test_refusals_leave_the_scope_usable() -> None:
+    """ConfigError and UnsupportedError start nothing and break nothing."""
+    async with Supervisor() as sup:
+        with pytest.raises(supervisor.ConfigError):
+            await sup.start([])
+        with pytest.raises(supervisor.ConfigError):
+            await sup.start(["true"], limits={"memory_max": "a lot"})
+        with pytest.raises(supervisor.UnsupportedError):
+            await sup.start(["true"], sandbox="strict")
+        assert sup.jobs == ()
+        assert (await sup.run(["true"])).ok
+
+
+async def test_signals_reach_the_main_process_and_only_while_it_lives() -> None:
+    """send_signal is true while there is somebody to hear it."""
+    code = "import os, signal, sys\nsignal.signal(10, lambda *_: sys.exit(42))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+    with Line() as line:
+        async with Supervisor() as sup:
+            job = await sup.start(python(code, line.end), pass_fds=[line.end])
+            line.read()
+            assert await job.send_signal(10)
+            outcome = await job.wait()
+            assert (outcome.verdict, outcome.exit.code) == ("nonzero_exit", 42)
+            assert not await job.send_signal(10)
+
+
+async def test_an_idle_supervisor_does_not_wake() -> None:
+    """While a job sleeps and nothing is due, no thread of ours is scheduled."""
+
+    def switches() -> int:
+        total = 0
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/status", encoding="ascii", errors="replace") as file:
+                total += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+        return total
+
+    async with Supervisor() as sup:
+        await sup.start(["sleep", "60"], kill_grace=0)
+        await asyncio.sleep(0.05)
+        before = switches()
+        await asyncio.sleep(0.5)
+        assert switches() - before <= 12
+
+
+async def test_text_mode_decodes_what_the_job_printed() -> None:
+    """The asynchronous API as the synchronous one."""
+    async with Supervisor() as sup:
+        outcome = await sup.run(["printf", "caf\u00e9\\r\\nx"], capture_output=True, text=True, encoding="utf-8")
+    assert outcome.stdout == "caf\u00e9\nx"
+
+
+async def test_jobs_are_numbered_and_never_twice() -> None:
+    """In order of their start."""
+    async with Supervisor() as sup:
+        first = await sup.start(["true"])
+        await first.wait()
+        second = await sup.start(["true"])
+        assert second.id > first.id
