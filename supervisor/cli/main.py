@@ -18,12 +18,12 @@ VERBS = {
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
-    status = dispatch(sys.argv[1:])
     try:
+        status = dispatch(sys.argv[1:])
         sys.stdout.flush()
         sys.stderr.flush()
-    except (OSError, AttributeError):
-        pass
+    except BrokenPipeError:
+        status = 128 + 13  # whoever read our output left: what SIGPIPE would have said
     os._exit(status)  # nothing is left to clean up, and tearing the interpreter down takes longer than a short job
 
 
