@@ -37,6 +37,8 @@ struct sup_event {
     int32_t detail; /* EXITED: 0 exited, 1 killed, 2 dumped core; SIGNAL: sender's pid, 0 the kernel; OUTPUT_END: errno */
     uint64_t time_ns;
     uint64_t user_us, system_us;
+    int32_t populated; /* EXITED with a cgroup: 1 while others of the tree live, 0 when it is empty; -1 without */
+    int64_t cgroup_us[3]; /* EXITED, populated 0: usage, user, system of cpu.stat; -1 unknown */
     int64_t maxrss_kib, minor_faults, major_faults, in_blocks, out_blocks, voluntary_switches, involuntary_switches;
     struct sup_child child; /* SPAWNED only */
 };
@@ -48,7 +50,8 @@ int sup_engine_fd(struct sup_engine *engine); /* readable when sup_engine_poll h
 /* Wait up to timeout_ns (-1: for ever, 0: not at all) and report up to max events; one thread at a time. */
 int sup_engine_poll(struct sup_engine *engine, struct sup_event *ret_events, int max, int64_t timeout_ns);
 
-int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd);   /* EXITED; owns pidfd from then on */
+/* EXITED; owns pidfd from then on. cgroup_fd (or -1) is the job's cgroup, looked at as soon as it is reaped; borrowed. */
+int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd);
 int sup_engine_watch_empty(struct sup_engine *engine, uint64_t token, int events_fd); /* EMPTY at "populated 0"; owns the fd */
 void *sup_engine_watch_ready(struct sup_engine *engine, uint64_t token, int fd);      /* READY while readable; does not own fd; NULL: errno */
 void sup_engine_unwatch(struct sup_engine *engine, void *watch);                      /* of sup_engine_watch_ready, before fd is closed */

@@ -91,6 +91,32 @@ static struct watch *add_new(struct sup_engine *engine, struct watch model, uint
 
 static uint64_t timeval_us(struct timeval t) { return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_usec; }
 
+/* The number after key in a flat-keyed file, or -1. */
+static int64_t keyed(const char *text, const char *key)
+{
+    const char *at = strstr(text, key);
+    return at == NULL ? -1 : strtoll(at + strlen(key), NULL, 10);
+}
+
+/* Is the tree empty, and what did it use? Here, because Python would need six calls for it. */
+static void look_at_cgroup(int cgroup_fd, struct sup_event *event)
+{
+    char text[1024];
+    event->populated = -1;
+    event->cgroup_us[0] = event->cgroup_us[1] = event->cgroup_us[2] = -1;
+    int64_t n = cgroup_fd < 0 ? -1 : sup_read_at(cgroup_fd, "cgroup.events", text, sizeof text - 1);
+    if (n < 0)
+        return;
+    text[n] = '\0';
+    event->populated = keyed(text, "populated ") != 0;
+    if (event->populated || (n = sup_read_at(cgroup_fd, "cpu.stat", text, sizeof text - 1)) < 0)
+        return;
+    text[n] = '\0';
+    event->cgroup_us[0] = keyed(text, "usage_usec ");
+    event->cgroup_us[1] = keyed(text, "user_usec ");
+    event->cgroup_us[2] = keyed(text, "system_usec ");
+}
+
 static void child_ready(struct sup_engine *engine, struct watch *watch, uint32_t events)
 {
     (void)events;
@@ -111,12 +137,14 @@ static void child_ready(struct sup_engine *engine, struct watch *watch, uint32_t
     event->out_blocks = usage.ru_oublock;
     event->voluntary_switches = usage.ru_nvcsw;
     event->involuntary_switches = usage.ru_nivcsw;
+    look_at_cgroup(watch->cgroup_fd, event);
     discard(engine, watch);
 }
 
-int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd)
+int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd)
 {
-    return add_new(engine, (struct watch){.ready = child_ready, .token = token, .fd = pidfd}, EPOLLIN) == NULL ? -errno : 0;
+    struct watch model = {.ready = child_ready, .token = token, .fd = pidfd, .cgroup_fd = cgroup_fd};
+    return add_new(engine, model, EPOLLIN) == NULL ? -errno : 0;
 }
 
 /* ---- empty cgroups ---- */

@@ -20,6 +20,7 @@ struct watch {
     struct watch *next, *previous;
     uint64_t token;
     int fd, borrowed;
+    int cgroup_fd; /* of a child: its job's cgroup, or -1 */
 };
 
 struct launch_request {

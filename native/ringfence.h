@@ -16,7 +16,5 @@
 
 /* Shared between the translation units, not visible to Python. */
 uint64_t sup_now_ns(void);
-int sup_engine_watch_exit(struct sup_engine *engine, uint64_t token, int pidfd);
-int sup_epoll_add(int epoll_fd, int fd, uint32_t events, void *data);
 
 #endif

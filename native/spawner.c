@@ -116,7 +116,7 @@ void engine_report_launches(struct sup_engine *engine)
         if (request == NULL)
             return;
         if (request->child.err == 0) {
-            int r = sup_engine_watch_child(engine, request->token, request->child.pidfd);
+            int r = sup_engine_watch_child(engine, request->token, request->child.pidfd, request->child.cgroup_fd);
             if (r < 0)
                 undo_launch(request, -r);
         }

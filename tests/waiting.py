@@ -11,6 +11,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 PATIENCE = 20.0
+#: An emulated machine is some ten times slower: limits that a test must stay below are stretched by this.
+SLOW = 8.0 if os.environ.get("RINGFENCE_VM") == "1" else 1.0
 
 
 def eventually(condition: Callable[[], T], timeout: float = PATIENCE) -> T:

@@ -20,8 +20,9 @@ def main() -> None:
     """Run the command line of this process and exit with its status."""
     try:
         status = dispatch(sys.argv[1:])
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # None where the descriptor was closed when Python started
+                stream.flush()
     except BrokenPipeError:
         status = 128 + 13  # whoever read our output left: what SIGPIPE would have said
     os._exit(status)  # nothing is left to clean up, and tearing the interpreter down takes longer than a short job

@@ -216,6 +216,7 @@ class _Run:
         engine = Engine()
         try:
             plan, host = ground.plan(spec)
+            ground.grant(plan)
             engine.watch_signals((*ENDING, *FORWARDED))
             execution = self._execution = Execution(engine, spec, plan, host, ground.root)
             if self._terminal is not None:

@@ -172,16 +172,30 @@ def _make_root(source: str, base: object, move: bool, with_controllers: bool = F
     if move:
         _enter_leaf(base, with_controllers)
     _enable(base)
+    name, fd = _make_directory(base)
+    try:
+        path = os.path.join(base, name)
+        return CgroupRoot(base, name, fd, _facts(source, path, fd, _enable(path)))
+    except BaseException:
+        os.close(fd)
+        os.rmdir(os.path.join(base, name))
+        raise
+
+
+def _make_directory(base: str) -> tuple[str, int]:
+    """Make and lock a directory of ours; its name and descriptor."""
     for _ in range(16):
         name = f"{MARK}{os.getpid()}-{native.now_ns() % 1_000_000_000:09d}"
-        os.mkdir(os.path.join(base, name), 0o755)
-        fd = _lock(os.path.join(base, name))
+        path = os.path.join(base, name)
+        os.mkdir(path, 0o755)
+        try:
+            fd = _lock(path)
+        except BaseException:
+            os.rmdir(path)
+            raise
         if fd is not None:
-            break
-    else:
-        raise NoCgroup(f"no directory of ours stays in {base}")
-    controllers = _enable(os.path.join(base, name))
-    return CgroupRoot(base, name, fd, _facts(source, os.path.join(base, name), fd, controllers))
+            return name, fd
+    raise NoCgroup(f"no directory of ours stays in {base}")
 
 
 def _lock(path: str) -> int | None:
@@ -190,11 +204,15 @@ def _lock(path: str) -> int | None:
         fd = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         return None
-    native.lock(fd, wait=True)
-    if native.read_at(fd, "cgroup.procs") is None:
+    try:
+        native.lock(fd, wait=True)
+        if native.read_at(fd, "cgroup.procs") is not None:
+            return fd
+    except BaseException:
         os.close(fd)
-        return None
-    return fd
+        raise
+    os.close(fd)
+    return None
 
 
 def _enable(folder: str) -> frozenset[str]:

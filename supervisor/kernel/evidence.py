@@ -31,12 +31,20 @@ class Reading:
             self.sources[name] = source
 
 
-def read_cgroup(cgroup: Cgroup, controllers: frozenset[str], box: str, into: Reading) -> None:
-    """Add what the job's cgroup tells; ``box`` is the directory below it that holds the limits."""
-    cpu = parse_flat_keyed(cgroup.read("cpu.stat") or "")
-    for name, key in (("cpu_ns", "usage_usec"), ("cpu_user_ns", "user_usec"), ("cpu_system_ns", "system_usec")):
-        if key in cpu:
-            into.put(name, cpu[key] * 1000, "cgroup cpu.stat")
+CPU_FIELDS = ("cpu_ns", "cpu_user_ns", "cpu_system_ns")
+
+
+def read_cgroup(cgroup: Cgroup, controllers: frozenset[str], box: str, cpu_us: tuple[int, int, int] | None, into: Reading) -> None:
+    """Add what the job's cgroup tells; ``box`` is the directory below it that holds the limits.
+
+    ``cpu_us``: usage, user and system of cpu.stat where the engine read them already, at the reaping.
+    """
+    if cpu_us is None:
+        cpu = parse_flat_keyed(cgroup.read("cpu.stat") or "")
+        cpu_us = (cpu.get("usage_usec", -1), cpu.get("user_usec", -1), cpu.get("system_usec", -1))
+    for name, amount in zip(CPU_FIELDS, cpu_us, strict=True):
+        if amount >= 0:
+            into.put(name, amount * 1000, "cgroup cpu.stat")
     if not controllers:
         return
     prefix = f"{box}/" if box else ""

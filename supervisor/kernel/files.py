@@ -64,7 +64,7 @@ class ResultFile:
         try:
             return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
         except OSError as error:
-            raise ConfigError(f"result: {error.strerror}", source=path) from None
+            raise ConfigError(f"result: {error.strerror}", source=self._path) from None
 
     def write(self, text: str) -> None:
         """Write it all and put it in place; raises :class:`ConfigError` and leaves nothing half-done (disk full)."""

@@ -24,7 +24,26 @@ HELPER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__f
 
 def direct_block(plan: LaunchPlan, sources: Mapping[int, int], job_cgroup: str) -> bytes:
     """The block of a launch straight into a cgroup."""
-    return pack(plan, _with_parent(_with_streams(plan.hooks, sources), os.getpid()), job_cgroup)
+    return pack(plan, _complete_hooks(plan.hooks, sources), job_cgroup)
+
+
+def _complete_hooks(hooks: tuple[Hook, ...], sources: Mapping[int, int]) -> tuple[Hook, ...]:
+    """The hooks with streams and parent put in; jobs that inherit their streams share one tuple."""
+    parent = os.getpid()
+    if sources != INHERITED:
+        return _with_parent(_with_streams(hooks, sources), parent)
+    kept = _inheriting.get(id(hooks))
+    if kept is None or kept[0] is not hooks or kept[1] != parent:
+        if len(_inheriting) >= MEMO_MAX:
+            _inheriting.clear()
+        kept = _inheriting[id(hooks)] = (hooks, parent, _with_parent(_with_streams(hooks, sources), parent))
+    return kept[2]
+
+
+INHERITED: Final = {0: 0, 1: 1, 2: 2}
+MEMO_MAX: Final = 64
+#: by id of the plan's hooks: those hooks (which keeps the id theirs), the parent, the result
+_inheriting: dict[int, tuple[tuple[Hook, ...], int, tuple[Hook, ...]]] = {}
 
 
 def _with_streams(hooks: tuple[Hook, ...], sources: Mapping[int, int]) -> tuple[Hook, ...]:
@@ -47,10 +66,29 @@ class HelperLaunch:
     __slots__ = ("_theirs", "block", "control_fd")
 
     def __init__(self, plan: LaunchPlan, sources: Mapping[int, int]) -> None:
+        self.control_fd = -1
+        self._theirs: list[int] = []
+        try:
+            self._open()
+            self.block = self._pack(plan, sources)
+        except BaseException:
+            self.release()
+            if self.control_fd >= 0:
+                os.close(self.control_fd)
+            raise
+
+    def _open(self) -> None:
         pair = ffi.new("int32_t[2]")
         native.check(lib.sup_socketpair(pair), "socketpair")
-        self.control_fd = high(pair[0])
-        self._theirs = [high(pair[1]), high(os.memfd_create("ringfence-plan", os.MFD_CLOEXEC))]
+        self.control_fd, control = pair[0], pair[1]
+        self._theirs.append(control)
+        self._theirs.append(os.memfd_create("ringfence-plan", os.MFD_CLOEXEC))
+        fd, self.control_fd = self.control_fd, -1  # high() closes what it replaces, also when it fails
+        self.control_fd = high(fd)
+        for _ in range(len(self._theirs)):
+            self._theirs.append(high(self._theirs.pop(0)))
+
+    def _pack(self, plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
         kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
         control, memory = self._theirs
         os.write(memory, pack(plan, _with_parent(plan.hooks, 0), ""))
@@ -61,7 +99,7 @@ class HelperLaunch:
             *(Hook(stage="pass_fd", text="", arg=fd) for fd in (control, memory, *(hook.arg for hook in kept))),
         )
         helper = replace(plan, argv=(b"ringfence-init", b"%d" % control, b"%d" % memory), env=b"", env_count=0, paths=(HELPER.encode(),))
-        self.block = pack(helper, hooks, "")
+        return pack(helper, hooks, "")
 
     def release(self) -> None:
         """Close the helper's ends in this process."""

@@ -144,8 +144,8 @@ class Engine:
         check(lib.sup_engine_submit(self.pointer, token, kept, len(block), cgroup_root_fd))
         return kept
 
-    def watch_child(self, token: int, pidfd: int) -> None:
-        check(lib.sup_engine_watch_child(self.pointer, token, pidfd))
+    def watch_child(self, token: int, pidfd: int, cgroup_fd: int) -> None:
+        check(lib.sup_engine_watch_child(self.pointer, token, pidfd, cgroup_fd))
 
     def watch_empty(self, token: int, events_fd: int) -> None:
         check(lib.sup_engine_watch_empty(self.pointer, token, events_fd))

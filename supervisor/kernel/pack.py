@@ -24,16 +24,16 @@ _STEP_SIZE: Final[int] = ffi.sizeof("struct sup_cgroup_step")
 class _Strings:
     """The tail of the block: strings at known offsets."""
 
-    __slots__ = ("_at", "_parts")
+    __slots__ = ("_parts", "at")
 
     def __init__(self, start: int) -> None:
         self._parts: list[bytes] = []
-        self._at = start
+        self.at = start
 
     def add(self, raw: bytes) -> int:
-        at = self._at
+        at = self.at
         self._parts.append(raw)
-        self._at += len(raw)
+        self.at += len(raw)
         return at
 
     def end(self) -> bytes:
@@ -48,6 +48,27 @@ def _array(kind: str, rows: list[tuple[Any, ...]]) -> bytes:
     return bytes(ffi.buffer(ffi.new(kind, rows))) if rows else b""
 
 
+def _pack_hooks(hooks: tuple[Hook, ...], data_at: int) -> tuple[bytes, bytes]:
+    """The array of hooks and the data they point to, which starts at ``data_at``; kept for the next job with the same hooks."""
+    kept = _packed.get(id(hooks))
+    if kept is not None and kept[0] is hooks and kept[1] == data_at:
+        return kept[2], kept[3]
+    data = _Strings(data_at)
+    rows = [
+        (STAGE_NUMBERS[hook.stage], hook.arg, hook.a, hook.b, data.add(hook.data) if hook.data else 0, len(hook.data)) for hook in hooks
+    ]
+    made = (hooks, data_at, _array("struct sup_hook[]", rows), data.end())
+    if len(_packed) >= MEMO_MAX:
+        _packed.clear()
+    _packed[id(hooks)] = made
+    return made[2], made[3]
+
+
+MEMO_MAX: Final = 64
+#: by id of the hooks: those hooks (which keeps the id theirs), where their data starts, the packed halves
+_packed: dict[int, tuple[tuple[Hook, ...], int, bytes, bytes]] = {}
+
+
 def pack(plan: LaunchPlan, hooks: tuple[Hook, ...], job_cgroup: str) -> bytes:
     """The block for one launch.
 
@@ -57,9 +78,8 @@ def pack(plan: LaunchPlan, hooks: tuple[Hook, ...], job_cgroup: str) -> bytes:
     hooks_at = _aligned(_HEADER_SIZE)
     steps_at = _aligned(hooks_at + _HOOK_SIZE * len(hooks))
     strings = _Strings(steps_at + _STEP_SIZE * len(plan.cgroup_steps))
-    hook_rows = [
-        (STAGE_NUMBERS[hook.stage], hook.arg, hook.a, hook.b, strings.add(hook.data) if hook.data else 0, len(hook.data)) for hook in hooks
-    ]
+    hook_array, hook_data = _pack_hooks(hooks, strings.at)
+    strings.add(hook_data)
     step_rows = [
         (
             strings.add(f"{job_cgroup}/{step.path}".rstrip("/").encode() + b"\0"),
@@ -72,24 +92,24 @@ def pack(plan: LaunchPlan, hooks: tuple[Hook, ...], job_cgroup: str) -> bytes:
     argv_at = strings.add(b"\0".join(plan.argv) + b"\0")
     env_at = strings.add(plan.env) if plan.env else 0
     paths_at = strings.add(b"\0".join(plan.paths) + b"\0")
-    arrays = _array("struct sup_hook[]", hook_rows).ljust(steps_at - hooks_at, b"\0") + _array("struct sup_cgroup_step[]", step_rows)
+    arrays = hook_array.ljust(steps_at - hooks_at, b"\0") + _array("struct sup_cgroup_step[]", step_rows)
     body = arrays + strings.end()
     header = ffi.new(
         "struct sup_plan *",
-        {
-            "magic": MAGIC,
-            "size": hooks_at + len(body),
-            "hook_count": len(hooks),
-            "hooks_off": hooks_at,
-            "step_count": len(step_rows),
-            "steps_off": steps_at,
-            "cgroup_leaf_off": leaf_at,
-            "argc": len(plan.argv),
-            "argv_off": argv_at,
-            "envc": plan.env_count,
-            "env_off": env_at,
-            "pathc": len(plan.paths),
-            "paths_off": paths_at,
-        },
+        (  # in the order of the struct
+            MAGIC,
+            hooks_at + len(body),
+            len(hooks),
+            hooks_at,
+            len(step_rows),
+            steps_at,
+            leaf_at,
+            len(plan.argv),
+            argv_at,
+            plan.env_count,
+            env_at,
+            len(plan.paths),
+            paths_at,
+        ),
     )
     return bytes(ffi.buffer(header)).ljust(hooks_at, b"\0") + body

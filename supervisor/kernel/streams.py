@@ -21,15 +21,25 @@ def high(fd: int) -> int:
     """``fd`` itself when it is at least 3, else a duplicate that is; closes the low one it replaces."""
     if fd >= 3:
         return fd
-    made = duplicate(fd)
-    os.close(fd)
-    return made
+    try:
+        return duplicate(fd)
+    finally:
+        os.close(fd)
 
 
 def open_pipe() -> tuple[int, int]:
     """A pipe whose ends are close-on-exec and never 0, 1 or 2, even where those were closed."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    return high(read_end), high(write_end)
+    try:
+        read_end = high(read_end)
+    except OSError:
+        os.close(write_end)
+        raise
+    try:
+        return read_end, high(write_end)
+    except OSError:
+        os.close(read_end)
+        raise
 
 
 class Streams:

@@ -68,8 +68,17 @@ class Finding:
     killed: bool
 
 
+CLEAN: Final = Finding(verdict=Verdict.OK, limits_hit=(), killed=False)
+#: Limits that the final usage can lie above although nobody acted.
+OVERDRAWABLE: Final = frozenset({"cpu_time_max", "wall_time_max", "output_max"})
+
+
 def classify(evidence: Evidence) -> Finding:
     """Decide the verdict; total: every evidence has one."""
+    if evidence.exit.code == 0 and not (
+        evidence.causes or evidence.oom_kills or evidence.tasks_denied or evidence.unreaped or evidence.enforced & OVERDRAWABLE
+    ):
+        return CLEAN
     noted = [cause for cause in evidence.causes if cause in VERDICT_OF]
     kernel = _kernel_causes(evidence)
     late = [name for name in _overdrawn(evidence) if name not in noted and name not in kernel]

@@ -78,6 +78,7 @@ class Enforcement:
     rlimits: Mapping[int, Rlimit]
     sampled: tuple[str, ...]
     enforcement: Mapping[str, str]
+    enforced: frozenset[str]
     warnings: tuple[str, ...]
     cpuset: bool
 
@@ -118,6 +119,7 @@ def enforce(spec: JobSpec, host: Host) -> Enforcement:
         rlimits=_rlimits(enforced, host),
         sampled=tuple(sampled),
         enforcement=words,
+        enforced=frozenset([name for name, how in words.items() if not how.startswith("none")]),
         warnings=tuple(warnings),
         cpuset="allowed_cpus" in enforced or "allowed_memory_nodes" in enforced,
     )

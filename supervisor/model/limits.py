@@ -392,6 +392,8 @@ def _tighter_mixed(name: str, a: Any, b: Any) -> Any:
     share, amount = (a, b) if isinstance(a, Percent) else (b, a)
     if amount == INFINITY:
         return share
+    if amount == 0:
+        return amount
     raise ConfigError(f"{name}: {share} and {show_limit(name, amount)} cannot be compared before the host is known; give both in one unit")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LaunchPlan: everything one spawn will do, decided before the kernel is touched.
 
-``make_plan(spec, host, environ)`` is a pure function. Its result names every preexec hook in order,
+``make_plan(spec, host, environment)`` is a pure function. Its result names every preexec hook in order,
 every step on the cgroup tree, and for every limit who enforces it; what nobody can enforce raises
 :class:`UnsupportedError` unless the specification marked it best-effort.
 """
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from supervisor.model.limits import Limits
     from supervisor.model.spec import JobSpec, Text
 
+#: Weights compare siblings; protections are worth only what every level above grants as well.
+WEIGHTS = frozenset({"cpu.weight", "io.weight"})
+SHARES = WEIGHTS | {"memory.min", "memory.low"}
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -51,6 +54,7 @@ class LaunchPlan:
     stderr: int | None
     limits: Limits
     enforcement: Mapping[str, str]
+    enforced: frozenset[str]  # limits that somebody holds, sampled ones included
     sampled: tuple[str, ...]
     tree: str  # "cgroup" or "holder"
     warnings: tuple[str, ...]
@@ -100,23 +104,36 @@ def make_frame(spec: JobSpec, host: Host) -> Frame:
     )
 
 
-def make_plan(spec: JobSpec, host: Host, environ: Mapping[bytes, bytes], frame: Frame | None = None) -> LaunchPlan:
+@value
+class Environment:
+    """Variables, and the block of ``NAME=value`` strings, each ending in NUL, that exec takes."""
+
+    variables: Mapping[bytes, bytes]
+    block: bytes
+
+
+def make_environment(variables: Mapping[bytes, bytes]) -> Environment:
+    """Pack variables; keep the result where many jobs share them."""
+    return Environment(variables=variables, block=b"".join([b"%b=%b\0" % pair for pair in variables.items()]))
+
+
+def make_plan(spec: JobSpec, host: Host, own: Environment, frame: Frame | None = None) -> LaunchPlan:
     """Decide everything about one launch.
 
-    ``environ`` is the supervisor's own environment, used where the specification has none; ``frame``
+    ``own`` is the supervisor's own environment, used where the specification has none; ``frame``
     may be kept from an earlier launch with the same :func:`frame_key` on the same host. Raises
     :class:`UnsupportedError` for limits this host cannot enforce, :class:`ConfigError` for limits
     that make no sense on it.
     """
     frame = frame or make_frame(spec, host)
     decided = frame.decided
-    env = environ if spec.env is None else {_encode(name): _encode(text) for name, text in spec.env.items()}
+    env = own if spec.env is None else make_environment({_encode(name): _encode(text) for name, text in spec.env.items()})
     counted = decided.limits.output_max is not None and spec.controlling_terminal is None  # a terminal is counted at its other side
     return LaunchPlan(
         argv=tuple([_encode(item) for item in spec.argv]),
-        env=b"".join([b"%b=%b\0" % pair for pair in env.items()]),
-        env_count=len(env),
-        paths=_candidates(_encode(spec.argv[0]), env),
+        env=env.block,
+        env_count=len(env.variables),
+        paths=_candidates(_encode(spec.argv[0]), env.variables),
         hooks=frame.hooks,
         cgroup_steps=frame.cgroup_steps,
         cgroup_leaf=frame.cgroup_leaf,
@@ -126,6 +143,7 @@ def make_plan(spec: JobSpec, host: Host, environ: Mapping[bytes, bytes], frame: 
         stderr=_counted(spec.stderr) if counted else spec.stderr,
         limits=decided.limits,
         enforcement=decided.enforcement,
+        enforced=decided.enforced,
         sampled=decided.sampled,
         tree="cgroup" if host.cgroup else "holder",
         warnings=(*decided.warnings, *_uncounted(spec)) if counted else decided.warnings,
@@ -150,8 +168,18 @@ def _counted(stream: int | None) -> int | None:
 def _candidates(program: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
     if b"/" in program:
         return (program,)
-    folders = env.get(b"PATH", DEFAULT_PATH.encode()).split(b":")
-    return tuple([(folder or b".") + b"/" + program for folder in folders])
+    path = env.get(b"PATH", DEFAULT_PATH.encode())
+    found = _candidates_of.get((program, path))
+    if found is None:
+        if len(_candidates_of) >= MEMO_MAX:
+            _candidates_of.clear()
+        found = _candidates_of[program, path] = tuple([(folder or b".") + b"/" + program for folder in path.split(b":")])
+    return found
+
+
+#: Thousands of jobs of one command share one tuple.
+_candidates_of: dict[tuple[bytes, bytes], tuple[bytes, ...]] = {}
+MEMO_MAX = 64
 
 
 def _cgroup_steps(decided: Enforcement, host: Host) -> tuple[tuple[CgroupStep, ...], str, str]:
@@ -159,7 +187,8 @@ def _cgroup_steps(decided: Enforcement, host: Host) -> tuple[tuple[CgroupStep, .
 
     A job with limits gets ``box`` (the limits) and ``box/payload`` (the job, ended as a whole by the
     OOM killer): then ``oom`` counted at ``box`` is the job's own limit, and an ``oom_kill`` without
-    it is the host's. A job without limits gets one plain cgroup.
+    it is the host's. Shares count among siblings, so they stand on the job's own directory. A job
+    without limits gets one plain cgroup.
     """
     if host.cgroup is None:
         return (), "", ""
@@ -169,11 +198,13 @@ def _cgroup_steps(decided: Enforcement, host: Host) -> tuple[tuple[CgroupStep, .
     if not decided.writes:
         return ((job, CgroupStep(path=group, text="1", expect="1")) if memory else (job,)), "", ""
     wanted = [name for name in sorted(host.cgroup.controllers) if name != "cpuset" or decided.cpuset]
-    steps = [job]
+    steps = [job, *(CgroupStep(path=write.file, text=write.text, expect=write.expect) for write in decided.writes if write.file in SHARES)]
     if wanted:
         steps.append(CgroupStep(path="cgroup.subtree_control", text=" ".join("+" + name for name in wanted)))
     steps.append(CgroupStep(path="box"))
-    steps += [CgroupStep(path=f"box/{write.file}", text=write.text, expect=write.expect) for write in decided.writes]
+    steps += [
+        CgroupStep(path=f"box/{write.file}", text=write.text, expect=write.expect) for write in decided.writes if write.file not in WEIGHTS
+    ]
     if memory:
         steps.append(CgroupStep(path="box/cgroup.subtree_control", text="+memory"))
     steps.append(CgroupStep(path="box/payload"))

@@ -87,10 +87,34 @@ class JobSpec:
     labels: Mapping[str, str] | None = None
 
     def _check(self) -> None:
-        problems = [*_argv_problems(self.argv), *_text_problems(self), *_range_problems(self)]
+        problems = _argv_problems(self.argv)
+        if _checked_fields(self) != _NOTHING_TO_CHECK:  # most jobs leave these alone, and thousands a second start
+            problems += [*_text_problems(self), *_range_problems(self)]
         if problems:
             raise ConfigError(*problems)
         set_field(self, "argv", tuple(self.argv))
+
+
+def _checked_fields(spec: JobSpec) -> tuple[object, ...]:
+    return (
+        spec.env,
+        spec.working_directory,
+        spec.stdin,
+        spec.stdout,
+        spec.stderr,
+        spec.input,
+        spec.limits.output_max,
+        spec.best_effort,
+        spec.credentials,
+        spec.umask,
+        spec.nice,
+        spec.oom_score_adjust,
+        spec.cpu_affinity,
+        spec.pass_fds,
+        spec.kill_signal,
+        spec.kill_grace_ns,
+        spec.limit_grace_ns,
+    )
 
 
 def _argv_problems(argv: Any) -> list[str]:
@@ -165,6 +189,18 @@ def _range_problems(spec: JobSpec) -> list[str]:
     if spec.input is not None and spec.stdin not in (None, PIPE):
         problems.append("input: needs stdin to be left free, it travels through a pipe of its own")
     return problems
+
+
+_NOTHING_TO_CHECK: Final[tuple[object, ...]] = (
+    *(None,) * 7,
+    frozenset(),
+    Credentials(),
+    *(None,) * 4,
+    (),
+    15,
+    DEFAULT_KILL_GRACE_NS,
+    0,
+)
 
 
 def grace_ns(given: object) -> int:

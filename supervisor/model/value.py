@@ -32,14 +32,15 @@ set_field = object.__setattr__
 
 def _init(self: Any, **given: Any) -> None:
     fields: dict[str, Any] = self._fields
-    for name in given:
-        if name not in fields:
-            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {name!r}")
-    for name, default in fields.items():
-        item = given.get(name, default)
-        if item is _MISSING:
+    items = {**fields, **given}
+    if len(items) != len(fields):
+        unknown = next(name for name in given if name not in fields)
+        raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {unknown!r}")
+    for name in self._required:
+        if name not in given:
             raise TypeError(f"{type(self).__name__}() missing required keyword argument {name!r}")
-        set_field(self, name, item)
+    for put, item in zip(self._puts, items.values(), strict=True):
+        put(self, item)
     if self._checked:
         self._check()
 
@@ -57,7 +58,12 @@ def _eq(self: Any, other: object) -> Any:
 
 
 def _hash(self: Any) -> int:
-    return hash((type(self), _astuple(self)))
+    try:
+        return self._hashed  # type: ignore[no-any-return]
+    except AttributeError:
+        hashed = hash((type(self), _astuple(self)))
+        set_field(self, "_hashed", hashed)
+        return hashed
 
 
 def _repr(self: Any) -> str:
@@ -84,14 +90,16 @@ def value(cls: type[_T]) -> type[_T]:
     body["_fields"] = {name: cls.__dict__.get(name, _MISSING) for name in names}
     body["_checked"] = "_check" in body
     body["__qualname__"] = cls.__qualname__
-    body["__slots__"] = tuple(names)
+    body["_required"] = tuple([name for name in names if name not in cls.__dict__])
+    body["__slots__"] = (*names, "_hashed")
     body["__match_args__"] = ()
     defaults = {"__init__": _init, "__eq__": _eq, "__hash__": _hash, "__repr__": _repr, "__reduce__": _reduce}
     for key, item in {**defaults, "__setattr__": _refuse, "__delattr__": _refuse}.items():
         body.setdefault(key, item)
     metaclass: Any = type(cls)
-    made: type[_T] = metaclass(cls.__name__, cls.__bases__, body)
-    return made
+    made: Any = metaclass(cls.__name__, cls.__bases__, body)
+    made._puts = tuple([made.__dict__[name].__set__ for name in names])
+    return made  # type: ignore[no-any-return]
 
 
 def field_names(of: Any) -> tuple[str, ...]:

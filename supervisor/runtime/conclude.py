@@ -24,6 +24,7 @@ class End:
     """What is known of a job's end so far; filled in as it comes, read once."""
 
     __slots__ = (
+        "cgroup_us",
         "empty",
         "ended_ns",
         "exit",
@@ -53,6 +54,7 @@ class End:
         self.main_user_us = self.main_system_us = self.main_maxrss_kib = self.main_minor_faults = 0
         self.spawner_rss_kib = 0
         self.tree_us: tuple[int, int] | None = None
+        self.cgroup_us: tuple[int, int, int] | None = None
         self.paused_at: int | None = None
         self.paused_ns = 0
         self.warnings: list[str] = []
@@ -63,6 +65,8 @@ class End:
         self.ended_ns = event.time_ns
         self.main_user_us, self.main_system_us = event.user_us, event.system_us
         self.main_maxrss_kib, self.main_minor_faults = event.maxrss_kib, event.minor_faults
+        if event.populated == 0 and event.cgroup_us[0] >= 0:
+            self.cgroup_us = (event.cgroup_us[0], event.cgroup_us[1], event.cgroup_us[2])
 
     def take_notice(self, notice: Any) -> None:
         """The init helper reaped the main process and ended its tree (ENDED)."""
@@ -105,7 +109,7 @@ def conclude(
     reading = Reading()
     _read_process(end, reading)
     if isinstance(tree, CgroupTree) and host.cgroup is not None:
-        read_cgroup(tree.cgroup, host.cgroup.controllers, plan.cgroup_box, reading)
+        read_cgroup(tree.cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading)
     _read_streams(plan, streams, reading)
     error = None
     if end.exit is None and not end.unreaped:
@@ -125,7 +129,7 @@ def conclude(
             tasks_denied=reading.tasks_denied,
             main_cpu_ns=(end.main_user_us + end.main_system_us) * 1000,
             syscall_filter=host.syscall_filter,
-            enforced=frozenset(name for name, how in plan.enforcement.items() if not how.startswith("none")),
+            enforced=plan.enforced,
             unreaped=end.unreaped,
         )
     )

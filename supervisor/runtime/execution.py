@@ -119,7 +119,7 @@ class Execution:
         else:
             child = spawn(self._block, root_fd)
         if child.err == 0:
-            self.engine.watch_child(self.token, child.pidfd)
+            self.engine.watch_child(self.token, child.pidfd, child.cgroup_fd)
         self._spawned(child, message)
 
     def submit(self) -> None:
@@ -207,7 +207,7 @@ class Execution:
         assert isinstance(self.tree, CgroupTree)
         self.tree.pidfd = -1
         self._end.take_exit(event)
-        if not self.tree.cgroup.is_populated():
+        if event.populated == 0:
             self._end.empty = True
             return
         self.tree.kill()  # what the main process left behind goes with it
@@ -351,8 +351,17 @@ class Execution:
             self._fail(stage, number, index)
             return
         outcome = conclude(self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes))
-        self._close_tree()
+        if self._end.unreaped:
+            self._close_tree()
         self._finish(outcome)
+
+    def release(self) -> None:
+        """Close the streams and remove the job's cgroup; the driver calls it once the outcome is told.
+
+        Removing a cgroup takes the kernel longer than everything else at an end, so nobody waits for it.
+        """
+        self._close_tree()
+        self.streams.close()
 
     def _close_tree(self) -> None:
         if isinstance(self.tree, HelperTree):
@@ -367,8 +376,6 @@ class Execution:
     def _finish(self, outcome: Outcome) -> None:
         self._give_up_ns = self._kill_ns = self._watch = self._sampler = None
         self.outcome = outcome
-        if not self.streams.pending():
-            self.streams.close()
         self._become("failed" if outcome.verdict in (Verdict.START_FAILED, Verdict.SANDBOX_ERROR) else "terminated")
 
     @property

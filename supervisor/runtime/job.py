@@ -113,13 +113,16 @@ class Job:
             self._timer.cancel()
             self._timer = None
         execution = self._execution
-        execution.streams.close()
         if self._text.encoding is not None and execution.outcome is not None:
             decode = self._text.decode
             outcome = execution.outcome
             execution.outcome = replace(outcome, stdout=decode(outcome.stdout), stderr=decode(outcome.stderr))
-        self._supervisor.forget(self)
         self._wake()
+        asyncio.get_running_loop().call_soon(self._release)  # after those who wait have been told
+
+    def _release(self) -> None:
+        self._execution.release()
+        self._supervisor.forget(self)
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, None

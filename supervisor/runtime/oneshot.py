@@ -11,7 +11,7 @@ from supervisor.kernel.cgroup_root import CgroupRoot, NoCgroup, open_cgroup_root
 from supervisor.kernel.native import OUTPUT_END, Engine
 from supervisor.kernel.probe import block_devices, own_environment, read_host
 from supervisor.model.host import Host
-from supervisor.model.plan import Frame, LaunchPlan, frame_key, make_frame, make_plan
+from supervisor.model.plan import SHARES, Environment, Frame, LaunchPlan, frame_key, make_environment, make_frame, make_plan
 from supervisor.model.value import replace
 from supervisor.runtime.execution import Execution
 
@@ -34,6 +34,7 @@ class Ground:
         """Raises :class:`ConfigError` when ``cgroup`` (or RINGFENCE_CGROUP) names a place that cannot be used."""
         self.root: CgroupRoot | None = None
         self._frames: dict[object, Frame] = {}
+        self._own = make_environment({})
         reason = ""
         given = cgroup or os.environ.get("RINGFENCE_CGROUP", "")
         if given == "none":
@@ -50,14 +51,28 @@ class Ground:
         devices = block_devices(spec.limits)
         if devices:  # which device a path is on may change between two jobs: never kept
             host = replace(self.host, block_devices=devices)
-            return make_plan(spec, host, own_environment()), host
+            return make_plan(spec, host, self._environment()), host
         key = frame_key(spec)
         frame = self._frames.get(key)
         if frame is None:
             if len(self._frames) >= FRAMES_KEPT:
                 self._frames.clear()
             frame = self._frames[key] = make_frame(spec, self.host)
-        return make_plan(spec, self.host, own_environment(), frame), self.host
+        return make_plan(spec, self.host, self._environment(), frame), self.host
+
+    def grant(self, plan: LaunchPlan) -> None:
+        """For the only job on this ground: its shares hold against the rest of the host, not just inside our directory."""
+        if self.root is not None:
+            for step in plan.cgroup_steps:
+                if step.path in SHARES:
+                    native.write_at(self.root.fd, step.path, step.text)
+
+    def _environment(self) -> Environment:
+        """Our own environment as it is now; packed again only when it has changed."""
+        now = own_environment()
+        if now != self._own.variables:
+            self._own = make_environment(dict(now))
+        return self._own
 
     def close(self) -> None:
         """Give the cgroup subtree back."""
@@ -82,7 +97,7 @@ def drive(execution: Execution, on_event: Callable[[Any], None] | None = None) -
             elif event.kind != OUTPUT_END or execution.outcome is None:
                 execution.on_event(event)
         execution.on_time(native.now_ns())
-    execution.streams.close()
+    execution.release()
     if execution.outcome is None:
         raise InternalError("the job ended without an outcome")
     return execution.outcome
@@ -99,6 +114,8 @@ def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
     engine = Engine()
     try:
         plan, host = ground.plan(spec)
+        if own:
+            ground.grant(plan)
         execution = Execution(engine, spec, plan, host, ground.root)
         try:
             execution.launch()

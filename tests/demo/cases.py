@@ -57,8 +57,15 @@ REAL = (
 )
 HOSTILE = (
     Case("memory_bomb.py", _python("memory_bomb.py"), checks.ceiling_not_reported, verdict="memory_limit", matters="memory_max"),
-    Case("fork_bomb", lambda _folder, built: [str(built / "fork_bomb")], checks.forks_refused, verdict="tasks_limit", matters="tasks_max"),
-    Case("spinner.py", _python("spinner.py"), checks.cpu_within_reason, verdict="cpu_limit", matters="cpu_time_max"),
+    Case(
+        "fork_bomb",
+        lambda _folder, built: [str(built / "fork_bomb")],
+        checks.forks_refused,
+        profile="forks",
+        verdict="tasks_limit",
+        matters="tasks_max",
+    ),
+    Case("spinner.py", _python("spinner.py"), checks.cpu_within_reason, profile="spin", verdict="cpu_limit", matters="cpu_time_max"),
     Case("flood.py", _python("flood.py"), checks.output_capped, verdict="output_limit", matters="output_max"),
     Case(
         "deaf_sleeper.py",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TICK_S = 0.2
-PATIENCE_S = 180.0
+PATIENCE_S = 660.0
 END_PATIENCE_S = 10.0
 LIMIT_STATUS = 124
 NAMED = 3
@@ -185,5 +185,6 @@ def _read_outcome(ran: Ran, result: Path) -> None:
     try:
         ran.outcome = json.loads(result.read_bytes())
     except (OSError, ValueError) as error:
-        said = ran.stderr.decode("utf-8", "replace").strip()
-        ran.problems.append(f"no outcome ({error}); exit {ran.status}; {said[-300:]}")
+        said = ran.stderr.decode("utf-8", "replace").strip().splitlines() or ["nothing"]
+        why = f"unreadable: {error}" if isinstance(error, ValueError) else error.strerror
+        ran.problems.append(f"no outcome ({why}); ringfence run exited {ran.status} and said: {said[-1][:300]}")

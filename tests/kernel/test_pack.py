@@ -54,7 +54,6 @@ plain_text = st.text("abc-.=+ 0123", max_size=6)
 strings = st.binary(max_size=6).filter(lambda raw: not {0, 0x2F} & set(raw))
 
 
-
 def fitting(stage: str, data: bytes) -> bytes:
     """Data as the planner makes it for the stage."""
     if stage == "working_directory":
@@ -99,6 +98,7 @@ def plans(draw: st.DrawFn, with_steps: bool = True) -> LaunchPlan:
         stderr=None,
         limits=Limits(),
         enforcement={},
+        enforced=frozenset(),
         sampled=(),
         tree="cgroup",
         warnings=(),
@@ -268,6 +268,7 @@ def a_plan() -> LaunchPlan:
         stderr=None,
         limits=Limits(),
         enforcement={},
+        enforced=frozenset(),
         sampled=(),
         tree="cgroup",
         warnings=(),

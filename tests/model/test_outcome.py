@@ -129,7 +129,7 @@ LIMITS = [
 ]
 
 
-def status(verdict: str, exit: Exit = Exit(), error: StartError | None = None) -> int:  # noqa: B008 - an immutable value
+def status(verdict: str, exit: Exit = Exit(), error: StartError | None = None) -> int:
     return Outcome(verdict=verdict, exit=exit, error=error).exit_status()
 
 

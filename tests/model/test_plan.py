@@ -11,7 +11,7 @@ from model_strategies import BARE_HOST, FULL_CGROUP, FULL_HOST, brief, environme
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.host import Host
 from supervisor.model.limits import Limits, show_limit
-from supervisor.model.plan import DEFAULT_PATH, CgroupStep, LaunchPlan, explain, frame_key, make_frame, make_plan
+from supervisor.model.plan import DEFAULT_PATH, CgroupStep, LaunchPlan, explain, frame_key, make_environment, make_frame, make_plan
 from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT, JobSpec
 from supervisor.model.value import field_names, replace
 
@@ -19,13 +19,13 @@ from supervisor.model.value import field_names, replace
 def planned(spec: JobSpec, host: Host, environ: dict[bytes, bytes]) -> LaunchPlan | None:
     """The plan, or None where it is refused."""
     try:
-        return make_plan(spec, host, environ)
+        return make_plan(spec, host, make_environment(environ))
     except (UnsupportedError, ConfigError):
         return None
 
 
 def plan_of(host: Host = FULL_HOST, **limits: object) -> LaunchPlan:
-    return make_plan(JobSpec(argv=("true",), limits=Limits(**limits)), host, {})
+    return make_plan(JobSpec(argv=("true",), limits=Limits(**limits)), host, make_environment({}))
 
 
 def made(plan: LaunchPlan) -> list[str]:
@@ -160,7 +160,7 @@ def test_arguments_and_environment_are_carried_as_bytes_without_loss(spec: JobSp
 
 
 def paths(program: str, environ: dict[bytes, bytes], env: dict[str | bytes, str | bytes] | None = None) -> tuple[bytes, ...]:
-    return make_plan(JobSpec(argv=(program,), env=env), FULL_HOST, environ).paths
+    return make_plan(JobSpec(argv=(program,), env=env), FULL_HOST, make_environment(environ)).paths
 
 
 def test_a_program_with_a_slash_is_taken_as_it_is() -> None:
@@ -188,7 +188,7 @@ def test_an_empty_entry_of_the_path_is_the_current_directory() -> None:
 
 
 def streams(spec: JobSpec) -> tuple[int | None, int | None, int | None]:
-    plan = make_plan(spec, FULL_HOST, {})
+    plan = make_plan(spec, FULL_HOST, make_environment({}))
     return plan.stdin, plan.stdout, plan.stderr
 
 
@@ -234,7 +234,7 @@ def test_a_frame_may_be_kept_for_every_specification_with_the_same_key(spec: Job
     except (UnsupportedError, ConfigError):
         assert planned(other, host, {}) is None
     else:
-        assert make_plan(other, host, {}, frame) == make_plan(other, host, {})
+        assert make_plan(other, host, make_environment({}), frame) == make_plan(other, host, make_environment({}))
 
 
 @brief

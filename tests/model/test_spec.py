@@ -13,7 +13,7 @@ from model_strategies import FULL_HOST, argvs, relaxed
 
 from supervisor.errors import ConfigError
 from supervisor.model.limits import Limits
-from supervisor.model.plan import make_plan
+from supervisor.model.plan import make_environment, make_plan
 from supervisor.model.spec import COLLECT, PIPE, RELAY, STDOUT, Credentials, JobSpec, grace_ns
 
 
@@ -87,7 +87,7 @@ def test_text_that_no_bytes_stand_for_is_refused_here_and_not_while_launching(gi
 
 
 def test_undecodable_bytes_are_passed_on_as_they_were() -> None:
-    plan = make_plan(JobSpec(argv=("/bin/\udcff",), env={"A": "\udc80"}), FULL_HOST, {})
+    plan = make_plan(JobSpec(argv=("/bin/\udcff",), env={"A": "\udc80"}), FULL_HOST, make_environment({}))
     assert (plan.argv, plan.env) == ((b"/bin/\xff",), b"A=\x80\0")
 
 

@@ -91,7 +91,9 @@ def test_memory_swap_max_lets_that_much_out_and_no_more() -> None:
 @pytest.mark.requires("memory")
 def test_memory_min_and_low_are_in_the_kernel() -> None:
     """Protections read back as asked for."""
-    outcome = run(python(f"print({SELF.format(file='/memory.min')}, {SELF.format(file='/memory.low')}, end='')"), memory_min="4M", memory_low="8M")
+    outcome = run(
+        python(f"print({SELF.format(file='/memory.min')}, {SELF.format(file='/memory.low')}, end='')"), memory_min="4M", memory_low="8M"
+    )
     assert outcome.stdout.split() == [b"4194304", b"8388608"], outcome
 
 
@@ -111,14 +113,18 @@ def test_a_job_cannot_have_more_tasks_than_tasks_max(kind: str) -> None:
 @pytest.mark.requires("pids")
 def test_a_job_that_copes_with_refused_forks_is_ok_and_the_limit_is_named() -> None:
     """It exits 0 by itself: nobody ended it, yet ``limits_hit`` tells."""
-    outcome = run(python("import os\nfor _ in range(9):\n  try:\n    if os.fork() == 0: os.read(0, 1)\n  except OSError: os._exit(0)"), tasks_max=4)
+    outcome = run(
+        python("import os\nfor _ in range(9):\n  try:\n    if os.fork() == 0: os.read(0, 1)\n  except OSError: os._exit(0)"), tasks_max=4
+    )
     assert (outcome.verdict, outcome.limits_hit, outcome.killed) == ("ok", ("tasks_max",), False), outcome
 
 
 @pytest.mark.requires("pids")
 def test_a_fork_bomb_is_bounded_and_gone_at_the_end() -> None:
     """The classic one, against the clock."""
-    outcome = supervisor.run(sh("bomb() { bomb | bomb & }; bomb; sleep 1000"), limits={"tasks_max": 50, "wall_time_max": 1}, capture_output=True)
+    outcome = supervisor.run(
+        sh("bomb() { bomb | bomb & }; bomb; sleep 1000"), limits={"tasks_max": 50, "wall_time_max": 1}, capture_output=True
+    )
     assert outcome.verdict in ("wall_limit", "tasks_limit"), outcome
     assert outcome.usage.tasks_peak is None or outcome.usage.tasks_peak <= 50
 
@@ -157,7 +163,8 @@ def test_the_heavier_of_two_jobs_on_one_processor_gets_most_of_it() -> None:
     async def both() -> list[Outcome]:
         async with supervisor.Supervisor() as sup:
             jobs = [
-                sup.run(probe("spin", 1, 1, 60), limits={"cpu_weight": weight, "wall_time_max": 3}, cpu_affinity=[0]) for weight in (900, 100)
+                sup.run(probe("spin", 1, 1, 60), limits={"cpu_weight": weight, "wall_time_max": 3}, cpu_affinity=[0])
+                for weight in (900, 100)
             ]
             return list(await asyncio.gather(*jobs))
 
@@ -177,7 +184,13 @@ def test_allowed_cpus_confines_the_job_and_it_cannot_get_out() -> None:
 @pytest.mark.requires("cpuset")
 def test_allowed_memory_nodes_is_in_the_kernel() -> None:
     """Node 0, which every machine has."""
-    assert run(python("print([l.split()[1] for l in open('/proc/self/status') if l.startswith('Mems_allowed_list')])"), allowed_memory_nodes="0").stdout == b"['0']\n"
+    assert (
+        run(
+            python("print([l.split()[1] for l in open('/proc/self/status') if l.startswith('Mems_allowed_list')])"),
+            allowed_memory_nodes="0",
+        ).stdout
+        == b"['0']\n"
+    )
 
 
 # disks
@@ -241,7 +254,9 @@ def test_a_path_on_no_block_device_is_refused_before_anything_starts() -> None:
 
 @pytest.mark.usefixtures("no_cgroup")
 @pytest.mark.parametrize(
-    "limits", [{"memory_max": "64M"}, {"tasks_max": 9}, {"cpu_quota": "50%"}, {"cpu_weight": 5}, {"allowed_cpus": "0"}, {"memory_high": "1M"}], ids=str
+    "limits",
+    [{"memory_max": "64M"}, {"tasks_max": 9}, {"cpu_quota": "50%"}, {"cpu_weight": 5}, {"allowed_cpus": "0"}, {"memory_high": "1M"}],
+    ids=str,
 )
 def test_a_limit_that_nobody_here_can_enforce_refuses_the_job(limits: dict[str, Any]) -> None:
     """Nothing runs; the error names the limit and the missing piece."""
@@ -255,7 +270,9 @@ def test_best_effort_memory_max_is_sampled_and_says_so() -> None:
     code = "import os\nheld = bytearray(200 << 20)\nheld[::4096] = b'x' * len(held[::4096])\nos.read(0, 1)"
     read_end, write_end = os.pipe()
     try:
-        outcome = supervisor.run(python(code), limits={"memory_max": "64M", "wall_time_max": 20}, best_effort=["memory_max"], stdin=read_end)
+        outcome = supervisor.run(
+            python(code), limits={"memory_max": "64M", "wall_time_max": 20}, best_effort=["memory_max"], stdin=read_end
+        )
     finally:
         os.close(read_end)
         os.close(write_end)

@@ -74,7 +74,9 @@ def test_both_streams_into_one_file_keep_their_order_under_a_limit(tmp_path: Pat
 
 def test_stderr_merged_into_stdout_counts_once() -> None:
     """STDOUT as stderr: one stream, one count."""
-    outcome = supervisor.run(python(WRITE, "1:5000", "2:5000"), limits={"output_max": LIMIT}, stdout=supervisor.PIPE, stderr=supervisor.STDOUT)
+    outcome = supervisor.run(
+        python(WRITE, "1:5000", "2:5000"), limits={"output_max": LIMIT}, stdout=supervisor.PIPE, stderr=supervisor.STDOUT
+    )
     assert (outcome.verdict, len(outcome.stdout), outcome.stderr) == ("ok", LIMIT, None)
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from programs import probe, python, sh
-from waiting import PATIENCE, Line, eventually
+from waiting import PATIENCE, SLOW, Line, eventually
 
 import supervisor
 
@@ -91,13 +91,13 @@ async def test_wall_time_stands_still_while_paused() -> None:
 async def test_a_short_job_that_was_paused_long_broke_no_limit() -> None:
     """The final check leaves the pause out as well."""
     async with supervisor.Supervisor() as sup:
-        job = await sup.start(sh("read line; exit 0"), limits={"wall_time_max": 0.5}, stdin=supervisor.DEVNULL, preexec=())
+        job = await sup.start(sh("read line; exit 0"), limits={"wall_time_max": 0.5 * SLOW}, stdin=supervisor.DEVNULL, preexec=())
         assert (await job.wait()).verdict in ("nonzero_exit", "ok")
         with Line() as go:
-            job = await sup.start(python("import os; os.read(0, 1)"), limits={"wall_time_max": 0.5}, stdin=go._read)
+            job = await sup.start(python("import os; os.read(0, 1)"), limits={"wall_time_max": 0.5 * SLOW}, stdin=go._read)
             await job.pause()
             begun = time.monotonic()
-            eventually(lambda: time.monotonic() > begun + 0.7)
+            eventually(lambda: time.monotonic() > begun + 0.6 * SLOW)
             await job.resume()
             go.release()
             outcome = await job.wait()
@@ -165,7 +165,7 @@ async def test_leaving_the_scope_with_a_paused_job_ends_it() -> None:
 async def test_a_job_that_stops_itself_is_still_under_its_limits() -> None:
     """SIGSTOP on itself is no way out of wall time."""
     async with supervisor.Supervisor() as sup:
-        job = await sup.start(python("import os\nos.kill(os.getpid(), 19)"), limits={"wall_time_max": 0.5})
+        job = await sup.start(python("import os\nos.kill(os.getpid(), 19)"), limits={"wall_time_max": 0.5 * SLOW})
         eventually(lambda: state_of(job.pid) == "T")
         outcome = await job.wait()
     assert (outcome.verdict, outcome.exit.signal) == ("wall_limit", 9), outcome

@@ -65,7 +65,9 @@ def test_a_job_cannot_open_more_files_than_limit_nofile() -> None:
 def test_a_write_beyond_limit_fsize_ends_the_job_with_that_verdict(tmp_path: Path) -> None:
     """SIGXFSZ, and the file has exactly the size of the limit."""
     target = tmp_path / "file"
-    outcome = supervisor.run(["dd", "if=/dev/zero", f"of={target}", "bs=1000", "count=100"], limits={"limit_fsize": "10K"}, capture_output=True)
+    outcome = supervisor.run(
+        ["dd", "if=/dev/zero", f"of={target}", "bs=1000", "count=100"], limits={"limit_fsize": "10K"}, capture_output=True
+    )
     assert (outcome.verdict, outcome.exit.signal, outcome.limits_hit, outcome.killed) == ("file_size_limit", 25, ("limit_fsize",), True)
     assert target.stat().st_size == 10 * K
 

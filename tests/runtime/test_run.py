@@ -140,7 +140,9 @@ def test_a_job_starts_with_default_signals_whatever_the_supervisor_does_with_its
     finally:
         signal.signal(signal.SIGUSR1, before)
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-    found = {line.split(":")[0]: int(line.split()[1], 16) for line in outcome.stdout.splitlines() if line.startswith("Sig") and line[3] != "Q"}
+    found = {
+        line.split(":")[0]: int(line.split()[1], 16) for line in outcome.stdout.splitlines() if line.startswith("Sig") and line[3] != "Q"
+    }
     assert found["SigBlk"] == 0 and found["SigCgt"] == 0
     assert not found["SigIgn"] & (1 << 12 | 1 << 24)
 

@@ -57,10 +57,20 @@ PROGRAMS: dict[str, tuple[Callable[[Path], str], int, int, str]] = {
     "below a file": (lambda _: "/etc/passwd/program", errno.ENOENT, 127, "command not found"),
     "a directory": (a_directory, errno.EACCES, 126, "is a directory"),
     "not executable": (a_file_without_the_bit, errno.EACCES, 126, "not executable"),
-    "a missing interpreter": (lambda f: executable(f, b"#!/no/such/shell -x\n"), errno.ENOEXEC, 126, "its interpreter /no/such/shell does not exist"),
+    "a missing interpreter": (
+        lambda f: executable(f, b"#!/no/such/shell -x\n"),
+        errno.ENOEXEC,
+        126,
+        "its interpreter /no/such/shell does not exist",
+    ),
     "no interpreter line": (lambda f: executable(f, b"echo hello\n"), errno.ENOEXEC, 126, "not a program the kernel can run"),
     "empty": (lambda f: executable(f, b""), errno.ENOEXEC, 126, "not a program the kernel can run"),
-    "another machine's": (lambda f: executable(f, b"\x7fELF\x02\x01\x01" + bytes(100)), errno.ENOEXEC, 126, "not a program the kernel can run"),
+    "another machine's": (
+        lambda f: executable(f, b"\x7fELF\x02\x01\x01" + bytes(100)),
+        errno.ENOEXEC,
+        126,
+        "not a program the kernel can run",
+    ),
     "a loop of links": (lambda f: os.symlink("loop", f / "loop") or str(f / "loop"), errno.ELOOP, 126, "symbolic links"),
     "a name too long": (lambda _: "/" + "x" * 300, errno.ENAMETOOLONG, 126, "too long"),
 }
@@ -330,7 +340,12 @@ def test_no_descriptors_left_is_an_error_that_leaves_nothing() -> None:
 
 async def test_a_supervisor_survives_every_failed_start() -> None:
     """Fifty failures of four kinds beside fifty good jobs in one scope."""
-    kinds: list[dict[str, Any]] = [{"args": ["/no/such"]}, {"args": ["true"], "cwd": "/gone"}, {"args": ["true"], "pass_fds": [777]}, {"args": ["/etc"]}]
+    kinds: list[dict[str, Any]] = [
+        {"args": ["/no/such"]},
+        {"args": ["true"], "cwd": "/gone"},
+        {"args": ["true"], "pass_fds": [777]},
+        {"args": ["/etc"]},
+    ]
     async with supervisor.Supervisor() as sup:
         outcomes = await asyncio.gather(*[sup.run(**(kinds[n % 4] if n % 2 else {"args": ["true"]})) for n in range(100)])
         assert [outcome.verdict for outcome in outcomes] == ["ok", "start_failed"] * 50

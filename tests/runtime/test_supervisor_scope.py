@@ -17,7 +17,9 @@ from supervisor import Outcome, Supervisor
 
 pytestmark = pytest.mark.usefixtures("holder")
 DEAF = "import os, signal, sys\nsignal.signal(15, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
-POLITE = "import os, signal, sys\nsignal.signal(15, lambda *_: sys.exit(0))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+POLITE = (
+    "import os, signal, sys\nsignal.signal(15, lambda *_: sys.exit(0))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+)
 
 
 async def test_leaving_the_scope_stops_politely_what_still_runs() -> None:
@@ -110,7 +112,6 @@ async def test_cancelling_terminate_does_not_take_the_request_back() -> None:
 async def test_cancelling_the_end_of_the_scope_finishes_it_all_the_same() -> None:
     """A second impatience: everything is killed at once, the scope is closed, the cancellation goes on."""
     with Line() as line:
-
         leaving = asyncio.Event()
 
         async def scope() -> None:

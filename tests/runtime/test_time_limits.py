@@ -16,9 +16,11 @@ SPINNERS = {
     "one process": probe("spin", 1, 1, 20),
     "four processes": probe("spin", 4, 1, 20),
     "four threads": probe("spin", 1, 4, 20),
-    "children of children": sh('(while :; do :; done) & (while :; do :; done) & wait'),
+    "children of children": sh("(while :; do :; done) & (while :; do :; done) & wait"),
     "many short children": sh("while :; do /bin/true; done"),
-    "one that ignores every signal": python("import signal\nfor n in range(1, 32):\n  if n not in (9, 19): signal.signal(n, signal.SIG_IGN)\nwhile True: pass"),
+    "one that ignores every signal": python(
+        "import signal\nfor n in range(1, 32):\n  if n not in (9, 19): signal.signal(n, signal.SIG_IGN)\nwhile True: pass"
+    ),
     "a daemon of its own": sh("setsid sh -c 'while :; do :; done' & wait"),
 }
 
@@ -36,11 +38,17 @@ def test_sleeping_uses_no_processor_time() -> None:
     assert supervisor.run(["sleep", "0.5"], limits={"cpu_time_max": 0.3}).verdict == "ok"
 
 
-@pytest.mark.parametrize("program", [["sleep", "60"], sh("trap '' TERM INT HUP; sleep 60 & wait; wait"), probe("spin", 1, 1, 60)], ids=["sleeps", "deaf", "spins"])
+@pytest.mark.parametrize(
+    "program",
+    [["sleep", "60"], sh("trap '' TERM INT HUP; sleep 60 & wait; wait"), probe("spin", 1, 1, 60)],
+    ids=["sleeps", "deaf", "spins"],
+)
 def test_wall_time_max_ends_the_job_at_its_time(program: list[str]) -> None:
     """Not before, and at most a quarter of a second after."""
     outcome = supervisor.run(program, limits={"wall_time_max": 0.3})
-    assert (outcome.verdict, outcome.limits_hit, outcome.killed, outcome.exit.signal) == ("wall_limit", ("wall_time_max",), True, 9), outcome
+    assert (outcome.verdict, outcome.limits_hit, outcome.killed, outcome.exit.signal) == ("wall_limit", ("wall_time_max",), True, 9), (
+        outcome
+    )
     assert outcome.usage.wall_ns is not None and 0.3 * S <= outcome.usage.wall_ns < 0.55 * S
 
 
@@ -79,7 +87,9 @@ def test_a_spinning_job_is_not_idle() -> None:
 
 def test_a_printing_job_is_not_idle() -> None:
     """A byte every tenth of a second, and a sleep in between."""
-    outcome = supervisor.run(sh("for n in 1 2 3 4 5 6 7 8 9 10; do echo; sleep 0.1; done"), limits={"idle_time_max": 0.5}, capture_output=True)
+    outcome = supervisor.run(
+        sh("for n in 1 2 3 4 5 6 7 8 9 10; do echo; sleep 0.1; done"), limits={"idle_time_max": 0.5}, capture_output=True
+    )
     assert outcome.verdict == "ok", outcome
 
 

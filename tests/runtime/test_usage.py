@@ -35,7 +35,9 @@ def test_processor_time_is_the_whole_trees() -> None:
     """Children that the job waited for, and one that it did not."""
     outcome = supervisor.run(probe("spin", 3, 1, 0.2))
     assert outcome.usage.cpu_ns is not None and 600 * MS <= outcome.usage.cpu_ns < 900 * MS
-    outcome = supervisor.run(python("import os, time\nif os.fork() == 0:\n  while time.process_time() < 0.3: pass\n  os._exit(0)\nos.wait()"))
+    outcome = supervisor.run(
+        python("import os, time\nif os.fork() == 0:\n  while time.process_time() < 0.3: pass\n  os._exit(0)\nos.wait()")
+    )
     assert outcome.usage.cpu_ns is not None and outcome.usage.cpu_ns >= 300 * MS
 
 

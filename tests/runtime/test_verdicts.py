@@ -16,7 +16,15 @@ import supervisor
 
 pytestmark = pytest.mark.usefixtures("holder")
 #: Limits far away, so that a wrong verdict would have something to point at.
-FAR: dict[str, Any] = {"cpu_time_max": 30, "wall_time_max": 30, "idle_time_max": 30, "output_max": "1M", "limit_cpu": 30, "limit_fsize": "1G", "limit_core": 0}
+FAR: dict[str, Any] = {
+    "cpu_time_max": 30,
+    "wall_time_max": 30,
+    "idle_time_max": 30,
+    "output_max": "1M",
+    "limit_cpu": 30,
+    "limit_fsize": "1G",
+    "limit_core": 0,
+}
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 124, 125, 126, 127, 128, 130, 137, 143, 152, 153, 255])

@@ -32,7 +32,9 @@ def test_each_command_makes_a_scope_of_its_own_that_is_gone_afterwards() -> None
     command = ["systemd-run", "--user", "--scope", "-q", "--", str(RINGFENCE if RINGFENCE.exists() else "/job/bin/ringfence")]
     done = subprocess.run([*command, "run", "--tasks-max", "50", "--", "true"], capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stderr
-    units = subprocess.run(["systemctl", "--user", "list-units", "--all", "--plain", "--no-legend"], capture_output=True, text=True, check=True)
+    units = subprocess.run(
+        ["systemctl", "--user", "list-units", "--all", "--plain", "--no-legend"], capture_output=True, text=True, check=True
+    )
     assert "ringfence-run-" not in units.stdout
 
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Hostile: forks children that sleep, up to a ceiling of 200 that keeps the host safe.
+ * Hostile: forks children that sleep, up to a ceiling of 100 that keeps the host safe.
  * Where a fork is refused it says so and exits 3, leaving its children behind for the supervisor to end.
  * At the ceiling it sleeps with them, so that a limit of less must end it. */
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include <errno.h>
 
-enum { CEILING = 200 };
+enum { CEILING = 100 };
 
 int main(void) {
     for (int made = 0; made < CEILING; made++) {
