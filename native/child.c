@@ -223,6 +223,8 @@ static int exec_first(const struct sup_launch *launch)
     long error = -ENOENT;
     int index = 0;
     for (int i = 0; launch->paths[i]; i++) {
+        if (launch->exec_time != NULL) /* here, because the parent may be woken long after the job began to run */
+            sup_sys2(__NR_clock_gettime, 1 /* CLOCK_MONOTONIC */, launch->exec_time);
         long r = sup_sys3(__NR_execve, launch->paths[i], launch->argv, launch->envp);
         if (r != -ENOENT && r != -ENOTDIR && (error == -ENOENT || r != -EACCES)) {
             error = r;

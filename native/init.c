@@ -303,7 +303,8 @@ static int read_plan(int fd)
 static int start(struct sup_notice *notice)
 {
     struct sup_report report = {0, 0, 0};
-    struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report};
+    int64_t exec_time[2] = {0, 0};
+    struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report, .exec_time = exec_time};
     sup_plan_vectors((const void *)plan_block, vectors, &launch);
     long flags = (long)(SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_SIGCHLD);
     long pid = sup_clone_call(__NR_clone, flags, (long)(child_stack + sizeof child_stack), 0, 0, 0, sup_child_run, &launch);
@@ -316,7 +317,8 @@ static int start(struct sup_notice *notice)
         return -1;
     }
     main_pid = (int)pid;
-    *notice = (struct sup_notice){.kind = SUP_NOTICE_STARTED, .pid = main_pid};
+    uint64_t started_ns = (uint64_t)exec_time[0] * 1000000000u + (uint64_t)exec_time[1];
+    *notice = (struct sup_notice){.kind = SUP_NOTICE_STARTED, .pid = main_pid, .time_ns = started_ns};
     return 0;
 }
 

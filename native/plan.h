@@ -66,6 +66,7 @@ struct sup_launch {
     char *const *paths;
     int32_t cgroup_procs_fd; /* -1, or cgroup.procs for the child to join by itself */
     volatile struct sup_report *report;
+    volatile int64_t *exec_time; /* NULL, or two words: seconds and nanoseconds of CLOCK_MONOTONIC at the exec */
 };
 
 /* 0 when every offset, count and string of the block lies inside it, else -EINVAL. */

@@ -205,7 +205,8 @@ static int launch_child(const struct sup_plan *plan, int root_fd, struct sup_chi
             return fail(child, SUP_STAGE_CGROUP_CREATE, errno, 0);
     }
     struct sup_report report = {0};
-    struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report};
+    int64_t exec_time[2] = {0, 0};
+    struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report, .exec_time = exec_time};
     sup_plan_vectors(plan, vectors, &launch);
     int pidfd = -1, into = 0;
     long pid = clone_with_signals_held(&launch, leaf_fd, &pidfd, &into);
@@ -214,7 +215,7 @@ static int launch_child(const struct sup_plan *plan, int root_fd, struct sup_chi
     child->pid = (int32_t)pid;
     child->pidfd = pidfd;
     child->into_cgroup = into;
-    child->started_ns = sup_now_ns();
+    child->started_ns = (uint64_t)exec_time[0] * 1000000000u + (uint64_t)exec_time[1];
     struct rusage own;
     child->spawner_rss_kib = getrusage(RUSAGE_SELF, &own) == 0 ? own.ru_maxrss : 0;
     if (report.err == 0)

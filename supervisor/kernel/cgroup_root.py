@@ -168,6 +168,8 @@ def _enter_leaf(base: str, with_controllers: bool) -> None:
 
 def _make_root(source: str, base: object, move: bool, with_controllers: bool = False) -> CgroupRoot:
     assert isinstance(base, str)
+    if not os.path.exists(os.path.join(base, "cgroup.controllers")):  # before the sweep: it kills and removes
+        raise NoCgroup("not a cgroup v2 directory")
     sweep(base)
     if move:
         _enter_leaf(base, with_controllers)
@@ -264,8 +266,8 @@ def sweep(base: str) -> int:
 
 def _sweep_one(base: str, name: str, fd: int) -> int:
     base_fd = os.open(base, _DIRECTORY)
+    dead = Cgroup(base_fd, name, fd)
     try:
-        dead = Cgroup(base_fd, name, fd)
         dead.kill()
         _wait_empty(dead)
         dead.remove()
@@ -274,6 +276,8 @@ def _sweep_one(base: str, name: str, fd: int) -> int:
             return 0
     finally:
         os.close(base_fd)
+        if dead.fd >= 0:  # not removed, for one reason or another
+            os.close(dead.fd)
     return 1
 
 

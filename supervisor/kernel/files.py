@@ -16,9 +16,10 @@ def read_text(path: str, most_bytes: int) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise ConfigError(error.strerror or str(error), source=path) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ConfigError("is not a regular file", source=path)
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ConfigError("is not a regular file", source=path)
         raw = file.read(most_bytes + 1)
     if len(raw) > most_bytes:
         raise ConfigError(f"larger than {most_bytes} bytes, which no policy needs", source=path)

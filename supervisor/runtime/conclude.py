@@ -35,6 +35,7 @@ class End:
         "main_user_us",
         "paused_at",
         "paused_ns",
+        "peaks",
         "requested_ns",
         "spawner_rss_kib",
         "start_failure",
@@ -58,6 +59,7 @@ class End:
         self.paused_at: int | None = None
         self.paused_ns = 0
         self.warnings: list[str] = []
+        self.peaks: dict[str, int] = {}  # of a sampler
 
     def take_exit(self, event: Any) -> None:
         """The main process was reaped (EXITED)."""
@@ -111,6 +113,9 @@ def conclude(
     if isinstance(tree, CgroupTree) and host.cgroup is not None:
         read_cgroup(tree.cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading)
     _read_streams(plan, streams, reading)
+    for name, field in (("memory_max", "memory_peak_bytes"), ("tasks_max", "tasks_peak")):
+        if field not in reading.usage:
+            reading.put(field, end.peaks.get(name), "sampled every 50 ms (psutil)")
     error = None
     if end.exit is None and not end.unreaped:
         error = StartError(stage="helper", errno=3, message="the init helper was killed, so the job's end is not known")

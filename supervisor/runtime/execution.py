@@ -41,6 +41,12 @@ SIGCONT: Final = 18
 UNREAPED_PATIENCE_NS: Final = 5_000_000_000
 
 
+def _sampler(plan: LaunchPlan, now_ns: int) -> Sampler:
+    from supervisor.runtime.sampler import Sampler
+
+    return Sampler(plan, now_ns)
+
+
 class Execution:
     """Owns one job's process tree, its streams and its cgroup, from launch to outcome."""
 
@@ -89,6 +95,8 @@ class Execution:
         self._kill_ns: int | None = None
         self._give_up_ns: int | None = None
         self._block_alive: Any = None
+        if plan.sampled:
+            _sampler(plan, 0)  # psutil is loaded now, not while the job runs
         self.streams = Streams(engine, self.token, spec, plan)
         try:
             self._block = self._make_block()
@@ -153,9 +161,8 @@ class Execution:
         self._end.started_ns = started_ns
         self._watch = watch_for(self.plan.limits, self._host.processors, started_ns)
         if self.plan.sampled:
-            from supervisor.runtime.sampler import Sampler
-
-            self._sampler = Sampler(self.plan, started_ns)
+            self._sampler = _sampler(self.plan, started_ns)
+            self._end.peaks = self._sampler.peaks
         if self.state == "starting":
             self._become("running")
         if self.causes:  # ended by somebody while it was starting
@@ -247,6 +254,7 @@ class Execution:
         self._look(now_ns)
         if self._sampler is not None and self._watch_runs() and now_ns >= self._sampler.due_ns and self.tree is not None:
             found = self._sampler.look(now_ns, self.tree.members())
+            self._end.peaks = self._sampler.peaks
             if found is not None:
                 self._reached(found)
 

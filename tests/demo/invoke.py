@@ -41,7 +41,6 @@ class Ran:
     folder: Path
     marker: str
     argv: list[str]
-    pid: int = 0
     status: int | None = None
     stdout: bytes = b""
     stderr: bytes = b""
@@ -105,7 +104,6 @@ class Runner:
             argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         self.pids.append(process.pid)
-        ran.pid = process.pid
         try:
             self._wait(process, ran, tick)
         finally:

@@ -50,7 +50,7 @@ def table(runs: Iterable[Ran], columns: int) -> str:
     lines = []
     for number, row in enumerate(rows):
         cells = [text.rjust(width) if at in RIGHT else text.ljust(width) for at, (text, width) in enumerate(zip(row, widths, strict=False))]
-        wrapped = textwrap.wrap(row[-1], last) or [""]
+        wrapped = textwrap.wrap(row[-1], last, break_on_hyphens=False) or [""]
         lines.append(GAP.join([*cells, wrapped[0]]))
         lines += [" " * indent + more for more in wrapped[1:]]
         if number == 0:
@@ -99,7 +99,7 @@ def enforcement(runs: list[Ran], columns: int) -> str:
 
 
 def _item(text: str, columns: int) -> str:
-    return textwrap.fill(text, columns, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
+    return textwrap.fill(text, columns, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def checks(results: Iterable[tuple[str, str, list[str]]], columns: int) -> str:
