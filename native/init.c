@@ -24,9 +24,9 @@ enum { WAIT_NOHANG = 1, WAIT_EXITED = 4, POLL_IN = 1, TICKS = 100 };
 struct timeval64 {
     int64_t seconds, microseconds;
 };
-struct usage64 {
+struct usage64 { /* struct rusage, getrusage(2) */
     struct timeval64 user, system;
-    int64_t maxrss, rest[13];
+    int64_t maxrss, unused[3], minor_faults, rest[9];
 };
 struct child_info { /* the parts of siginfo_t that waitid(2) fills */
     int32_t signo, error, code, pad, pid, uid, status, rest[25];
@@ -238,7 +238,7 @@ static int reap(struct sup_notice *ended)
 {
     for (;;) {
         struct child_info info = {0};
-        struct usage64 used = {{0, 0}, {0, 0}, 0, {0}};
+        struct usage64 used = {.maxrss = 0};
         long r = sup_sys5(__NR_waitid, 0 /* P_ALL */, 0, &info, WAIT_EXITED | WAIT_NOHANG, &used);
         if (r < 0)
             return r != -ECHILD;
@@ -256,6 +256,7 @@ static int reap(struct sup_notice *ended)
         ended->user_us = micros(used.user);
         ended->system_us = micros(used.system);
         ended->maxrss_kib = used.maxrss;
+        ended->minor_faults = used.minor_faults;
         main_pid = 0;
     }
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 
+from supervisor.model.limits import show_limit
 from supervisor.model.outcome import StartError
 
 TYPE_CHECKING = False
@@ -66,6 +67,13 @@ def _exec_error(number: int, index: int, plan: LaunchPlan) -> StartError:
         errno.ETXTBSY: "the file is open for writing (text file busy)",
     }
     return StartError(stage="exec", errno=number, message=f"{path}: {reasons.get(number, os.strerror(number))}")
+
+
+def too_small_error(names: tuple[str, ...], plan: LaunchPlan) -> StartError:
+    """The kernel killed the program inside exec: these limits leave no room for it."""
+    program = plan.argv[0].decode("utf-8", "backslashreplace")
+    which = " or ".join(f"{name} ({show_limit(name, getattr(plan.limits, name))})" for name in names)
+    return StartError(stage="exec", errno=errno.ENOMEM, message=f"{program}: the kernel could not start it: {which} is too small")
 
 
 def _broken_interpreter(plan: LaunchPlan) -> tuple[str, str] | None:

@@ -7,7 +7,7 @@ signal or exit code is never proof of a limit. The first cause wins, the rest go
 
 from __future__ import annotations
 
-from supervisor.model.limits import Limits
+from supervisor.model.limits import Limits, Rlimit
 from supervisor.model.outcome import Exit, Usage, Verdict
 from supervisor.model.units import INFINITY
 from supervisor.model.value import value
@@ -16,7 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+SIGBUS: Final = 7
 SIGKILL: Final = 9
+SIGSEGV: Final = 11
 SIGXCPU: Final = 24
 SIGXFSZ: Final = 25
 SIGSYS: Final = 31
@@ -54,6 +56,7 @@ class Evidence:
     oom_local: int | None = None
     tasks_denied: int | None = None
     main_cpu_ns: int = 0
+    main_minor_faults: int | None = None
     syscall_filter: bool = False
     enforced: frozenset[str] = frozenset()
     unreaped: bool = False
@@ -85,6 +88,8 @@ def classify(evidence: Evidence) -> Finding:
     hit = tuple(dict.fromkeys(name for name in (*noted, *kernel, *late) if name != "cancelled"))
     if "tasks_max" not in hit and _denied_tasks(evidence):
         hit = (*hit, "tasks_max")
+    if small := _too_small_to_start(evidence):
+        return Finding(verdict=Verdict.START_FAILED, limits_hit=small, killed=True)
     if evidence.unreaped:
         return Finding(verdict=Verdict.SANDBOX_ERROR, limits_hit=hit, killed=True)
     if noted:
@@ -100,6 +105,26 @@ def classify(evidence: Evidence) -> Finding:
     if late:
         return Finding(verdict=VERDICT_OF[late[0]], limits_hit=hit, killed=False)
     return Finding(verdict=_own_end(evidence), limits_hit=hit, killed=False)
+
+
+#: Below these an exec can fail after the point of no return, where the kernel can only kill (fs/exec.c, begin_new_exec).
+TOO_SMALL_BYTES: Final = {"memory_max": 4 << 20, "limit_as": 16 << 20, "limit_data": 1 << 20, "limit_stack": 128 << 10}
+#: Page faults of a process that never reached its first instruction; a C library's start alone takes some twenty.
+FAULTS_BEFORE_START: Final = 8
+
+
+def _too_small_to_start(evidence: Evidence) -> tuple[str, ...]:
+    """The limits that left the program no room to begin, when that is how it ended: killed by the kernel with next to no page faults."""
+    faults = evidence.main_minor_faults
+    if evidence.causes or evidence.exit.signal not in (SIGKILL, SIGSEGV, SIGBUS) or faults is None or faults > FAULTS_BEFORE_START:
+        return ()
+    small = []
+    for name, bound in TOO_SMALL_BYTES.items():
+        limit = getattr(evidence.limits, name)
+        amount = limit.soft if isinstance(limit, Rlimit) else limit
+        if name in evidence.enforced and amount is not None and amount < bound and (name != "memory_max" or evidence.oom_kills):
+            small.append(name)
+    return tuple(small)
 
 
 def _own_end(evidence: Evidence) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from supervisor.kernel.diagnose import too_small_error
 from supervisor.kernel.evidence import Reading, read_cgroup
 from supervisor.kernel.tree import CgroupTree
 from supervisor.model.classify import Evidence, classify
@@ -76,7 +77,7 @@ class End:
         self.exit = _exit(notice.code, notice.detail)
         self.ended_ns = notice.time_ns
         self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
-        self.main_maxrss_kib = notice.maxrss_kib
+        self.main_maxrss_kib, self.main_minor_faults = notice.maxrss_kib, notice.minor_faults
         self.tree_us = (notice.tree_user_us, notice.tree_system_us)
         self.unreaped = notice.left > 0
 
@@ -132,12 +133,15 @@ def conclude(
             oom_kills=reading.oom_kills,
             oom_local=reading.oom_local,
             tasks_denied=reading.tasks_denied,
+            main_minor_faults=end.main_minor_faults if end.exit is not None else None,
             main_cpu_ns=(end.main_user_us + end.main_system_us) * 1000,
             syscall_filter=host.syscall_filter,
             enforced=plan.enforced,
             unreaped=end.unreaped,
         )
     )
+    if finding.verdict == Verdict.START_FAILED:
+        error = too_small_error(finding.limits_hit, plan)
     return Outcome(
         verdict=finding.verdict,
         exit=end.exit or Exit(),
