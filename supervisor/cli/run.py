@@ -15,7 +15,7 @@ from supervisor.model.policy import limit_name, nearest
 from supervisor.model.spec import COLLECT, JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.execution import Execution
-from supervisor.runtime.oneshot import Ground, drive
+from supervisor.runtime.oneshot import Ground, run_execution
 from supervisor.runtime.request import make_spec
 
 TYPE_CHECKING = False
@@ -221,10 +221,7 @@ class _Run:
             execution = self._execution = Execution(engine, spec, plan, host, ground.root)
             if self._terminal is not None:
                 self._terminal.connect(engine, execution)
-            execution.launch()
-            if self._terminal is not None:
-                self._terminal.release()
-            return drive(execution, self._on_event)
+            return run_execution(execution, self._on_event, self._terminal.release if self._terminal is not None else None)
         finally:
             if self._terminal is not None:
                 self._terminal.close()

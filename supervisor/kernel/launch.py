@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Final
 
+    from supervisor.kernel.native import Engine
     from supervisor.model.plan import LaunchPlan
 
 HELPER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ringfence-init")
@@ -118,26 +119,54 @@ def spawn(block: bytes, cgroup_root_fd: int) -> Any:
     return child
 
 
+def watch_or_undo(engine: Engine, token: int, child: Any, block: bytes, cgroup_root_fd: int) -> None:
+    """Watch the new child's exit; one that cannot be watched must not run on unseen. Raises OSError."""
+    try:
+        engine.watch_child(token, child.pidfd, child.cgroup_fd)
+    except OSError:
+        native.send_signal(child.pidfd, 9)
+        os.waitpid(child.pid, 0)
+        os.close(child.pidfd)
+        _remove_cgroup(child, block, cgroup_root_fd)
+        raise
+
+
+def _remove_cgroup(child: Any, block: bytes, cgroup_root_fd: int) -> None:
+    if child.cgroup_fd >= 0:
+        os.close(child.cgroup_fd)
+        lib.sup_remove_cgroup(block, cgroup_root_fd)
+        child.cgroup_fd = -1
+
+
 def spawn_forked(block: bytes, cgroup_root_fd: int, preexec: tuple[Callable[[], object], ...]) -> tuple[Any, str]:
     """Launch with Python callables before the hooks: a real fork, so it costs what the parent's memory costs.
 
     The callables run in the child, single-threaded, in order. Returns the ``struct sup_child`` and,
-    when a callable raised, its exception as text.
+    when a callable raised, its exception as text. Raises OSError when no process can be made.
     """
     child = ffi.new("struct sup_child *")
     if lib.sup_prepare_cgroup(block, len(block), cgroup_root_fd, child) < 0:
         return child, ""
-    procs_fd = _open_procs(block, cgroup_root_fd) if cgroup_root_fd >= 0 else -1
-    report_read, report_write = os.pipe2(os.O_CLOEXEC)
-    pid = _fork_quietly()
+    procs_fd = -1
+    pipe = [-1, -1]
+    try:
+        procs_fd = _open_procs(block, cgroup_root_fd) if cgroup_root_fd >= 0 else -1
+        pipe = list(os.pipe2(os.O_CLOEXEC))
+        pid = _fork_quietly()
+    except OSError:
+        _remove_cgroup(child, block, cgroup_root_fd)
+        for fd in (procs_fd, *pipe):
+            if fd >= 0:
+                os.close(fd)
+        raise
     if pid == 0:
-        _forked_child(block, procs_fd, report_write, preexec)
-    os.close(report_write)
+        _forked_child(block, procs_fd, pipe[1], preexec)
+    os.close(pipe[1])
     if procs_fd >= 0:
         os.close(procs_fd)
     child.pid = pid
     child.pidfd = native.open_pidfd(pid)
-    with os.fdopen(report_read, "rb") as report:
+    with os.fdopen(pipe[0], "rb") as report:
         raw = report.read()
     child.started_ns = native.now_ns()
     child.into_cgroup = 2
@@ -179,10 +208,8 @@ def _forked_child(block: bytes, procs_fd: int, report_fd: int, preexec: tuple[Ca
 def _failed_fork(child: Any, raw: bytes, block: bytes, cgroup_root_fd: int) -> str:
     os.waitpid(child.pid, 0)
     os.close(child.pidfd)
-    if child.cgroup_fd >= 0:
-        os.close(child.cgroup_fd)
-        lib.sup_remove_cgroup(block, cgroup_root_fd)
-    child.pid = child.pidfd = child.cgroup_fd = -1
+    _remove_cgroup(child, block, cgroup_root_fd)
+    child.pid = child.pidfd = -1
     report = ffi.from_buffer("int32_t *", bytearray(raw[:12]))
     child.stage, child.err, child.index = report[0], report[1], report[2]
     return raw[12:].decode("utf-8", "replace")

@@ -17,7 +17,7 @@ from supervisor.control.watch import Watch, look, next_look, paused, resumed, wa
 from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.diagnose import start_error
-from supervisor.kernel.launch import HelperLaunch, direct_block, spawn, spawn_forked
+from supervisor.kernel.launch import HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
 from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
@@ -122,12 +122,19 @@ class Execution:
         """Launch on the calling thread (it sleeps until exec) and watch the child."""
         root_fd = -1 if self._root is None else self._root.fd
         message = ""
-        if self.spec.preexec:
-            child, message = spawn_forked(self._block, root_fd, self.spec.preexec)
-        else:
-            child = spawn(self._block, root_fd)
-        if child.err == 0:
-            self.engine.watch_child(self.token, child.pidfd, child.cgroup_fd)
+        try:
+            if self.spec.preexec:
+                child, message = spawn_forked(self._block, root_fd, self.spec.preexec)
+            else:
+                child = spawn(self._block, root_fd)
+            if child.err == 0:
+                watch_or_undo(self.engine, self.token, child, self._block, root_fd)
+        except OSError:
+            if self._helper is not None:
+                self._helper.release()
+                os.close(self._helper.control_fd)
+            self.streams.release()
+            raise
         self._spawned(child, message)
 
     def submit(self) -> None:

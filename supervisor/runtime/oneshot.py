@@ -111,20 +111,33 @@ def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
     """
     own = ground is None
     ground = ground or Ground()
-    engine = Engine()
+    engine: Engine | None = None
     try:
+        engine = Engine()
         plan, host = ground.plan(spec)
         if own:
             ground.grant(plan)
-        execution = Execution(engine, spec, plan, host, ground.root)
-        try:
-            execution.launch()
-            return drive(execution)
-        except BaseException:
-            execution.stop(0)
-            drive(execution)
-            raise
+        return run_execution(Execution(engine, spec, plan, host, ground.root))
     finally:
-        engine.close()
+        if engine is not None:
+            engine.close()
         if own:
             ground.close()
+
+
+def run_execution(
+    execution: Execution, on_event: Callable[[Any], None] | None = None, on_launch: Callable[[], None] | None = None
+) -> Outcome:
+    """Launch and drive one execution; whatever is raised meanwhile, its tree is ended and everything released first."""
+    try:
+        execution.launch()
+        if on_launch is not None:
+            on_launch()
+        return drive(execution, on_event)
+    except BaseException:
+        if execution.tree is None:  # it never ran, or is over
+            execution.release()
+            raise
+        execution.stop(0)
+        drive(execution)
+        raise

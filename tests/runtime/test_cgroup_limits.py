@@ -152,7 +152,7 @@ def test_cpu_quota_period_is_in_the_kernel() -> None:
 @pytest.mark.requires("cpu")
 def test_cpu_weight_is_in_the_kernel() -> None:
     """Read by the job itself from the cgroup that holds its limits."""
-    assert run(read_own("cpu.weight"), cpu_weight=7).stdout == b"7\n"
+    assert run(read_own("../cpu.weight"), cpu_weight=7).stdout == b"7\n"
 
 
 @pytest.mark.requires("cpu", "processors")
