@@ -51,7 +51,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A skipped test that needs something RINGFENCE_REQUIRED names is a failure."""
-    report: pytest.TestReport = yield  # type: ignore[assignment,misc]
+    report: pytest.TestReport = yield  # type: ignore[assignment]
     wanted = REQUIRED.intersection(_needs(item))
     if report.skipped and wanted:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr

@@ -61,7 +61,7 @@ class JobSpec:
     """
 
     argv: Sequence[Text]
-    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None
+    env: Mapping[Any, Text] | None = None  # names are Text too; Mapping is invariant in them
     working_directory: Text | None = None
     stdin: int | None = None
     stdout: int | None = None

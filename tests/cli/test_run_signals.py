@@ -11,7 +11,6 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from typing import Any
 import pytest
 from command import leftovers, start
 from programs import RINGFENCE, python
-from waiting import PATIENCE, Line, eventually, is_alive, wait_dead
+from waiting import PATIENCE, eventually, is_alive, wait_dead
 
 HEARS = (
     "import os, signal, sys\n"
@@ -360,4 +359,3 @@ def test_the_shell_sees_a_stopped_and_continued_job(fifo: tuple[str, int]) -> No
         process.terminate()
         assert heard(fd) == "15"
     assert process.returncode == 55
-    assert RUN and sys.executable and Line

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,11 @@ def test_a_signal_of_the_commands_own_is_128_and_its_number(number: int) -> None
         ("--cpu-time-max=200ms", probe("spin", 1, 1, 30), "cpu_limit (cpu_time_max)"),
         ("--idle-time-max=300ms", ["sleep", "60"], "idle_limit (idle_time_max)"),
         ("--output-max=1K", ["yes"], "output_limit (output_max)"),
-        ("--limit-fsize=1K", ["dd", "if=/dev/zero", "of=/dev/shm/ringfence-test-file", "bs=1K", "count=9"], "file_size_limit (limit_fsize)"),
+        (
+            "--limit-fsize=1K",
+            ["dd", "if=/dev/zero", "of=/dev/shm/ringfence-test-file", "bs=1K", "count=9"],
+            "file_size_limit (limit_fsize)",
+        ),
     ],
 )
 def test_a_limit_that_ended_the_command_is_124_and_a_line_for_people(option: str, command: list[str], words: str) -> None:
@@ -120,7 +123,12 @@ def test_json_is_the_outcome_with_the_streams_inside() -> None:
     made = json.loads(done.stdout)
     assert done.returncode == 3 and done.stderr == ""
     assert list(made) == [*KEYS, "stdout", "stderr", "truncated"]
-    assert (made["verdict"], made["exit"], made["stdout"], made["stderr"]) == ("nonzero_exit", {"code": 3, "signal": None, "core": False}, "out\n", "err\n")
+    assert (made["verdict"], made["exit"], made["stdout"], made["stderr"]) == (
+        "nonzero_exit",
+        {"code": 3, "signal": None, "core": False},
+        "out\n",
+        "err\n",
+    )
     assert (made["truncated"], made["usage"]["stdout_bytes"], made["usage"]["stderr_bytes"]) == (False, 4, 4)
 
 
@@ -198,7 +206,13 @@ def test_root_runs_a_command_as_somebody_else() -> None:
 def test_limits_have_all_three_spellings(tmp_path: Path) -> None:
     """--limit-nofile, -p LimitNOFILE, -p limit_nofile; the last one of several counts."""
     command = sh("ulimit -n")
-    for option in (["--limit-nofile=64"], ["--limit-nofile", "64"], ["-p", "LimitNOFILE=64"], ["-plimit_nofile=64"], ["--limit-nofile=9", "--limit-nofile=64"]):
+    for option in (
+        ["--limit-nofile=64"],
+        ["--limit-nofile", "64"],
+        ["-p", "LimitNOFILE=64"],
+        ["-plimit_nofile=64"],
+        ["--limit-nofile=9", "--limit-nofile=64"],
+    ):
         assert run(*option, *command).stdout == "64\n", option
 
 
@@ -230,7 +244,14 @@ def test_explain_prints_the_plan_and_runs_nothing(tmp_path: Path, holder: str) -
     """Every step and every limit with who enforces it."""
     done = run("--explain", "--wall-time-max=5s", "--limit-nofile=64", "--umask=022", "touch", tmp_path / "made")
     assert done.returncode == 0 and not (tmp_path / "made").exists()
-    for words in ("command: touch", "rlimit               RLIMIT_NOFILE 64", "umask                0022", "wall_time_max          5s", "timer on CLOCK_MONOTONIC", "exec"):
+    for words in (
+        "command: touch",
+        "rlimit               RLIMIT_NOFILE 64",
+        "umask                0022",
+        "wall_time_max          5s",
+        "timer on CLOCK_MONOTONIC",
+        "exec",
+    ):
         assert words in done.stdout, words
     assert ("cgroup.kill" in done.stdout) == (holder == "cgroup")
 
@@ -259,4 +280,3 @@ def test_a_job_inside_a_job_works() -> None:
     """ringfence run ringfence run: limits and trees nest."""
     done = run("--wall-time-max=30s", RINGFENCE, "run", "--limit-nofile=99", *sh("ulimit -n; kill -9 $$"))
     assert (done.stdout, done.returncode) == ("99\n", 137), done.stderr
-    assert signal.SIGKILL == 9

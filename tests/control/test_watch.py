@@ -175,7 +175,7 @@ def test_a_job_that_falls_idle_is_found_within_a_quarter_more_than_its_limit(idl
     assert run.found is None
     last, run.busy = run.now, 0
     run.run_until(later(10**18))
-    assert run.found == "idle_time_max"
+    assert str(run.found) == "idle_time_max"
     between_looks = max(idle // IDLE_LOOKS, FINEST_NS)
     assert last + idle - between_looks // IDLE_SHARE - 1 <= run.now <= last + idle + between_looks
 
@@ -327,7 +327,7 @@ def test_a_limit_that_changes_is_kept_from_then_on(processors: int, before_ms: i
     run.watch = relimited(run.watch, Limits(cpu_time_max=f"{after_ms}ms"))
     changed = run.cpu
     run.run_until(later(10**19))
-    assert run.found == "cpu_time_max"
+    assert str(run.found) == "cpu_time_max"
     assert run.cpu - max(changed, after_ms * MS) <= FINEST_NS * processors
 
 

@@ -20,7 +20,12 @@ def test_text_is_read_from_regular_files_of_a_bounded_size(tmp_path: Path) -> No
     odd.write_bytes(b"ab\xffc")
     os.mkfifo(fifo)
     assert read_text(str(good), 100) == "gr\u00fcn"
-    for path, words in ((big, "larger than 100 bytes"), (odd, "not UTF-8 text at byte 2"), (fifo, "not a regular file"), (tmp_path, "not a regular file")):
+    for path, words in (
+        (big, "larger than 100 bytes"),
+        (odd, "not UTF-8 text at byte 2"),
+        (fifo, "not a regular file"),
+        (tmp_path, "not a regular file"),
+    ):
         with pytest.raises(ConfigError, match=words) as caught:
             read_text(str(path), 100)
         assert caught.value.source == str(path)

@@ -169,7 +169,7 @@ def test_a_grace_period_does_not_lie_in_the_past(name: str) -> None:
 @relaxed
 @given(argvs)
 def test_any_sound_command_is_kept_as_given(argv: Any) -> None:
-    assert JobSpec(argv=list(argv)).argv == argv  # type: ignore[arg-type]
+    assert JobSpec(argv=list(argv)).argv == argv
 
 
 @relaxed

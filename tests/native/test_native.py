@@ -35,7 +35,18 @@ def build(folder: Path, *sanitizers: str) -> Path:
     made = folder / "claims"
     for command in (
         [compiler, *FLAGS, "-I", str(NATIVE), "-c", str(NATIVE / CHILD), "-o", str(child)],
-        [compiler, *FLAGS, *sanitizers, "-I", str(NATIVE), str(HERE / "claims.c"), *[str(NATIVE / name) for name in SOURCES], str(child), "-o", str(made)],
+        [
+            compiler,
+            *FLAGS,
+            *sanitizers,
+            "-I",
+            str(NATIVE),
+            str(HERE / "claims.c"),
+            *[str(NATIVE / name) for name in SOURCES],
+            str(child),
+            "-o",
+            str(made),
+        ],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -81,7 +92,9 @@ def test_the_init_helper_is_static_small_and_without_warnings(tmp_path: Path) ->
     made = tmp_path / "init"
     wanted = [flag for flag in (flags[1] + flags[2]).split() if flag != "-fcf-protection=none" or os.uname().machine == "x86_64"]
     sources = [str(NATIVE / name.strip(' "')) for name in names[1].split(",") if name.strip()]
-    done = subprocess.run([os.environ.get("CC", "cc"), *wanted, "-Werror", "-o", str(made), *sources], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [os.environ.get("CC", "cc"), *wanted, "-Werror", "-o", str(made), *sources], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     raw = made.read_bytes()
     assert raw.startswith(b"\x7fELF") and len(raw) < 32768

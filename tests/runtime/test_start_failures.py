@@ -51,6 +51,11 @@ def executable(folder: Path, text: bytes) -> str:
     return str(path)
 
 
+def _loop_of_links(folder: Path) -> str:
+    (folder / "loop").symlink_to("loop")
+    return str(folder / "loop")
+
+
 PROGRAMS: dict[str, tuple[Callable[[Path], str], int, int, str]] = {
     "missing by path": (lambda folder: str(folder / "no"), errno.ENOENT, 127, "command not found"),
     "missing in PATH": (lambda _: "no-such-program-anywhere", errno.ENOENT, 127, "command not found in PATH"),
@@ -71,7 +76,7 @@ PROGRAMS: dict[str, tuple[Callable[[Path], str], int, int, str]] = {
         126,
         "not a program the kernel can run",
     ),
-    "a loop of links": (lambda f: os.symlink("loop", f / "loop") or str(f / "loop"), errno.ELOOP, 126, "symbolic links"),
+    "a loop of links": (_loop_of_links, errno.ELOOP, 126, "symbolic links"),
     "a name too long": (lambda _: "/" + "x" * 300, errno.ENAMETOOLONG, 126, "too long"),
 }
 

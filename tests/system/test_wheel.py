@@ -33,7 +33,7 @@ def environment(tmp_path: Path) -> Path:
 
 def install(environment: Path, *what: str) -> None:
     path = f"{environment}:/nonexistent"  # no compiler on it
-    command = [environment / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *what]
+    command: list[str | Path] = [environment / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *what]
     done = subprocess.run(command, env={**os.environ, "PATH": path, "CC": "/nonexistent/cc"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -54,7 +54,7 @@ def specification() -> None:
         kill_grace_ns=0,
         preexec=(print,),
     )
-    assert_type(spec.argv, tuple[str | bytes, ...])
+    assert_type(spec.argv, Sequence[str | bytes])
     assert_type(spec.stdin, int | None)
     assert_type(spec.limits, Limits)
     JobSpec()  # type: ignore[call-arg]

@@ -21,10 +21,7 @@ MEMORY = "2G"
 CPUS = 2
 AGENT_PORT = "ringfence.agent"
 # A lock-up is reported on the console before the host gives the guest up for dead (session.DEAD_SECONDS).
-CMDLINE = (
-    "root=/dev/vda rw quiet loglevel=4 panic=-1 oops=panic mitigations=off psi=1 watchdog_thresh=30"
-    " systemd.show_status=0"
-)
+CMDLINE = "root=/dev/vda rw quiet loglevel=4 panic=-1 oops=panic mitigations=off psi=1 watchdog_thresh=30 systemd.show_status=0"
 
 # Sizes of the disks. They are part of the snapshot, so every run must show the same ones.
 ROOT_SIZE = "3G"
@@ -101,9 +98,7 @@ class Machine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.process.kill()
         self.process.wait()
         self.replies.close()
