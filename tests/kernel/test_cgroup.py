@@ -176,7 +176,7 @@ def _removed(path: str) -> bool:
 def test_files_that_are_not_there_are_none_and_writes_to_them_errors(cgroup: Cgroup) -> None:
     """Reading tells absence, writing raises."""
     assert cgroup.read("no.such.file") is None
-    with pytest.raises(CgroupError, match="write job/no.such.file"):
+    with pytest.raises(CgroupError, match=r"write job/no\.such\.file"):
         cgroup.write("no.such.file", "1")
 
 

@@ -6,6 +6,7 @@ A line with ``# type: ignore[...]`` must be wrong: the checker complains about a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, assert_type
 
