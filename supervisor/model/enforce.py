@@ -190,7 +190,9 @@ def _rlimits(given: Mapping[str, Any], host: Host) -> dict[int, Rlimit]:
     made = {kind.rlimit: given[name] for name, kind in LIMITS.items() if kind.rlimit is not None and name in given}
     cpu_ns = given.get("cpu_time_max", INFINITY)
     if cpu_ns != INFINITY:
-        backstop = -(-int(cpu_ns) // 1_000_000_000) + 1
+        # Twice the limit and a second: the kernel's count for RLIMIT_CPU runs ahead of the time really used (see
+        # classify.RLIMIT_CPU_SEEN), and a backstop must never come before the timer it stands behind.
+        backstop = 2 * -(-int(cpu_ns) // 1_000_000_000) + 1
         hard = INFINITY if host.capable_resource else host.hard_rlimits.get(RLIMIT_CPU, INFINITY)
         own = made.get(RLIMIT_CPU, Rlimit(soft=hard, hard=hard))  # never above what we may set
         made[RLIMIT_CPU] = Rlimit(soft=min(own.soft, backstop), hard=min(own.hard, backstop + 1))

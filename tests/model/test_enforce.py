@@ -303,13 +303,13 @@ def test_a_memory_cap_on_a_kernel_that_does_not_account_swap_carries_a_warning()
 def test_a_limit_on_processor_time_has_an_rlimit_behind_it_that_never_comes_first(cpu_ns: int) -> None:
     limits = replace(Limits(), cpu_time_max=cpu_ns)
     backstop = enforce(JobSpec(argv=("true",), limits=limits), FULL_HOST).rlimits[0]
-    assert cpu_ns + S <= backstop.soft * S < cpu_ns + 2 * S
+    assert 2 * cpu_ns + S <= backstop.soft * S < 2 * cpu_ns + 3 * S
     assert backstop.hard == backstop.soft + 1
 
 
 def test_the_backstop_never_loosens_a_limit_on_each_process() -> None:
     assert decide(cpu_time_max="10s", limit_cpu="2:3").rlimits[0] == Rlimit(soft=2, hard=3)
-    assert decide(cpu_time_max="1s", limit_cpu="infinity").rlimits[0] == Rlimit(soft=2, hard=3)
+    assert decide(cpu_time_max="1s", limit_cpu="infinity").rlimits[0] == Rlimit(soft=3, hard=4)
 
 
 def test_rlimits_are_numbered_as_the_kernel_does() -> None:

@@ -28,7 +28,7 @@ As = Literal["root", "user", "login"]
 
 # A silent guest is asked for a sign of life; a guest that starves or swaps under emulation may be slow to give it.
 QUIET_SECONDS = 15.0
-DEAD_SECONDS = 90.0
+DEAD_SECONDS = 150.0
 KILL_SECONDS = 60.0
 RESTORE_SECONDS = 120.0
 EXIT_TIMEOUT = 124

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference pages name everything there is: options, fields, verdicts, names, errors, stages."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import supervisor
+from supervisor import errors
+from supervisor.cli.main import VERBS
+from supervisor.cli.options import OTHER
+from supervisor.kernel.native import STAGES
+from supervisor.model.limits import LIMITS
+from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+from supervisor.model.spec import JobSpec
+from supervisor.model.value import field_names
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def codes(page: str) -> set[str]:
+    """Everything that stands in a code span of a reference page, call parentheses left out."""
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    spans = re.findall(r"`([^`\n]+)`", text)
+    return {re.split(r"[ (=]", span)[0] for span in spans}
+
+
+def test_the_limits_page_is_what_the_code_says() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_limit_has_a_row() -> None:
+    assert LIMITS.keys() <= codes("limits.md")
+
+
+def test_every_option_is_documented() -> None:
+    assert {f"--{name}" for name in OTHER} <= codes("cli.md")
+
+
+def test_no_option_is_documented_that_does_not_exist() -> None:
+    known = {f"--{name}" for name in (*OTHER, *(name.replace("_", "-") for name in LIMITS))}
+    assert {span for span in codes("cli.md") if span.startswith("--")} <= {*known, "--", "--version"}
+
+
+def test_every_verb_is_documented() -> None:
+    text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
+    assert not [verb for verb in VERBS if f"`ringfence {verb}" not in text]
+
+
+def test_every_field_and_verdict_is_documented() -> None:
+    fields = {name for kind in (Outcome, Usage, StartError, Exit) for name in field_names(kind)}
+    assert fields | set(Verdict.ALL) <= codes("outcome.md")
+
+
+def test_every_public_name_is_documented() -> None:
+    found = codes("python.md") | {span.split(".")[-1] for span in codes("python.md")}
+    assert set(supervisor.__all__) <= found
+    assert set(field_names(JobSpec)) <= found
+
+
+@pytest.mark.parametrize("name", [name for name in vars(errors) if name.endswith(("Error", "Failed"))])
+def test_every_error_is_documented(name: str) -> None:
+    assert name in codes("errors.md")
+
+
+def test_every_stage_is_documented() -> None:
+    assert set(STAGES) - {"none"} <= codes("errors.md")
