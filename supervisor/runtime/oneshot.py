@@ -44,7 +44,11 @@ class Ground:
                 self.root = open_cgroup_root(given)
             except (NoCgroup, OSError) as error:
                 reason = str(error)
-        self.host = read_host(self.root.facts if self.root else None, reason)
+        try:
+            self.host = read_host(self.root.facts if self.root else None, reason)
+        except BaseException:
+            self.close()
+            raise
 
     def plan(self, spec: JobSpec) -> tuple[LaunchPlan, Host]:
         """The plan of one job on this ground, with the facts only this job needs."""
