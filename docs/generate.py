@@ -18,7 +18,8 @@ from supervisor.errors import UnsupportedError
 from supervisor.model.classify import VERDICT_OF
 from supervisor.model.enforce import enforce
 from supervisor.model.host import CONTROLLERS, CgroupFacts, Host
-from supervisor.model.limits import LIMITS, LimitKind, Limits
+from supervisor.model.limit_kinds import LIMITS, LimitKind
+from supervisor.model.limits import Limits
 from supervisor.model.spec import JobSpec
 
 PAGE: Final = Path(__file__).resolve().parent / "reference" / "limits.md"

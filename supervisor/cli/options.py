@@ -7,7 +7,7 @@ An argument library would cost more at start than the whole command may; see doc
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.limits import LIMITS
+from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.policy import limit_name, nearest
 
 TYPE_CHECKING = False

@@ -7,7 +7,8 @@ signal or exit code is never proof of a limit. The first cause wins, the rest go
 
 from __future__ import annotations
 
-from supervisor.model.limits import Limits, Rlimit
+from supervisor.model.limit_kinds import Rlimit
+from supervisor.model.limits import Limits
 from supervisor.model.outcome import Exit, Usage, Verdict
 from supervisor.model.units import INFINITY
 from supervisor.model.value import value

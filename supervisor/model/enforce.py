@@ -10,7 +10,7 @@ from __future__ import annotations
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.cpulist import format_cpu_list
 from supervisor.model.hooks import RLIMIT_NAMES
-from supervisor.model.limits import LIMITS, Percent, Rlimit
+from supervisor.model.limit_kinds import LIMITS, Percent, Rlimit
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace, value
 

@@ -8,7 +8,7 @@ directory as the new user, and the parent-death signal last, because changing th
 
 from __future__ import annotations
 
-from supervisor.model.limits import Rlimit
+from supervisor.model.limit_kinds import Rlimit
 from supervisor.model.units import INFINITY
 from supervisor.model.value import value
 

@@ -9,7 +9,8 @@ is accepted), ``best_effort`` (a list) and ``extends`` (another profile of the f
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.limits import LIMITS, Limits, tighten
+from supervisor.model.limit_kinds import LIMITS
+from supervisor.model.limits import Limits, tighten
 from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError
 from supervisor.model.cpulist import CPU_MAX
-from supervisor.model.limits import LIMITS, Limits
+from supervisor.model.limit_kinds import LIMITS
+from supervisor.model.limits import Limits
 from supervisor.model.units import parse_duration_ns
 from supervisor.model.value import set_field, value
 

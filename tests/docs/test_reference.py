@@ -15,7 +15,7 @@ from supervisor import errors
 from supervisor.cli.main import VERBS
 from supervisor.cli.options import OTHER
 from supervisor.kernel.native import STAGES
-from supervisor.model.limits import LIMITS
+from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
 from supervisor.model.spec import JobSpec
 from supervisor.model.value import field_names

@@ -74,7 +74,7 @@ def test_readiness_is_told_until_it_is_unwatched(engine: Engine) -> None:
         assert wait_for(engine, READY).token == 7
         engine.unwatch(watch)
         assert engine.poll(0) == []
-        with pytest.raises(OSError, match="Operation not permitted"), open("/etc/passwd", "rb") as plain:
+        with open("/etc/passwd", "rb") as plain, pytest.raises(OSError, match="Operation not permitted"):
             engine.watch_ready(8, plain.fileno())
 
 

@@ -60,7 +60,7 @@ def test_hooks_are_made_in_the_order_of_the_table_but_for_the_streams() -> None:
     streams = {"stdio", "close_fds", "pass_fd"}
     from supervisor.model.hooks import make_hooks
     from supervisor.model.host import Host
-    from supervisor.model.limits import Rlimit
+    from supervisor.model.limit_kinds import Rlimit
     from supervisor.model.spec import Credentials, JobSpec
 
     spec = JobSpec(

@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from supervisor.model.host import CONTROLLERS, CgroupFacts, Host
-from supervisor.model.limits import LIMITS, Limits
+from supervisor.model.limit_kinds import LIMITS
+from supervisor.model.limits import Limits
 from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT, Credentials, JobSpec
 
 if TYPE_CHECKING:

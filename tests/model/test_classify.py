@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from model_strategies import relaxed, spellings
 
 from supervisor.model.classify import RLIMIT_CPU_SEEN, SIGKILL, SIGSYS, SIGXCPU, SIGXFSZ, VERDICT_OF, Evidence, Finding, classify
-from supervisor.model.limits import LIMITS, Limits
+from supervisor.model.limit_kinds import LIMITS
+from supervisor.model.limits import Limits
 from supervisor.model.outcome import Exit, Usage, Verdict
 from supervisor.model.value import replace
 

@@ -13,7 +13,8 @@ from model_strategies import BARE_HOST, BLOCK_DEVICES, FULL_CGROUP, FULL_HOST, b
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.enforce import CGROUP_FILES, SAMPLED, CgroupWrite, Enforcement, enforce
 from supervisor.model.host import CgroupFacts, Host
-from supervisor.model.limits import LIMITS, Limits, Percent, Rlimit, tighten
+from supervisor.model.limit_kinds import LIMITS, Percent, Rlimit
+from supervisor.model.limits import Limits, tighten
 from supervisor.model.spec import JobSpec
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace

@@ -10,7 +10,7 @@ from model_strategies import FULL_HOST, brief, hosts, relaxed, specs
 
 from supervisor.model.hooks import ALL_SIGNALS, RLIMIT_NAMES, Hook, cpu_mask, make_hooks, stdio_hooks
 from supervisor.model.host import Host
-from supervisor.model.limits import Rlimit
+from supervisor.model.limit_kinds import Rlimit
 from supervisor.model.spec import Credentials, JobSpec
 from supervisor.model.units import INFINITY
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from model_strategies import any_limits, comparable_limits, percents, relaxed
 
 from supervisor.errors import ConfigError
-from supervisor.model.limits import LIMITS, DeviceLimit, Limits, Percent, Rlimit, show_limit, tighten
+from supervisor.model.limit_kinds import LIMITS, DeviceLimit, Percent, Rlimit
+from supervisor.model.limits import Limits, show_limit, tighten
 from supervisor.model.units import INFINITY
 from supervisor.model.value import field_names
 

@@ -20,8 +20,8 @@ SELF = "open('/sys/fs/cgroup' + open('/proc/self/cgroup').read().split('::')[1].
 
 
 def read_own(file: str) -> list[str]:
-    """A program that prints a file of the cgroup that holds its limits, one above its own."""
-    return python(f"print({SELF.format(file='/' + file)}, end='')")
+    """A program that prints a file of the cgroup that holds its limits, one above its own (weights, which compete with other jobs: two)."""
+    return python(f"print({SELF.format(file=('/../' if file.endswith('weight') else '/') + file)}, end='')")
 
 
 def run(args: list[str], **limits: Any) -> Outcome:

@@ -330,7 +330,7 @@ def test_no_descriptors_left_is_an_error_that_leaves_nothing() -> None:
     used = max(map(int, os.listdir("/proc/self/fd"))) + 1
     seen = set()
     try:
-        for room in range(24):
+        for room in range(32):
             resource.setrlimit(resource.RLIMIT_NOFILE, (used + room, hard))
             try:
                 outcome = supervisor.run(["true"], input=b"x", capture_output=True, limits={"limit_nofile": 64})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from programs import probe, python, sh
+from waiting import SLOW
 
 import supervisor
 
@@ -30,7 +31,7 @@ def test_processor_time_of_the_whole_tree_ends_the_job_at_cpu_time_max(shape: st
     """However the tree is made up: the verdict, and no more than a tenth of a second over."""
     outcome = supervisor.run(SPINNERS[shape], limits={"cpu_time_max": 0.4, "wall_time_max": 20})
     assert (outcome.verdict, outcome.limits_hit, outcome.killed) == ("cpu_limit", ("cpu_time_max",), True), outcome
-    assert outcome.usage.cpu_ns is not None and 0.38 * S <= outcome.usage.cpu_ns <= 0.8 * S
+    assert outcome.usage.cpu_ns is not None and 0.38 * S <= outcome.usage.cpu_ns <= (0.4 + 0.4 * SLOW) * S
 
 
 def test_sleeping_uses_no_processor_time() -> None:
@@ -44,12 +45,12 @@ def test_sleeping_uses_no_processor_time() -> None:
     ids=["sleeps", "deaf", "spins"],
 )
 def test_wall_time_max_ends_the_job_at_its_time(program: list[str]) -> None:
-    """Not before, and at most a quarter of a second after."""
+    """Not before, and soon after."""
     outcome = supervisor.run(program, limits={"wall_time_max": 0.3})
     assert (outcome.verdict, outcome.limits_hit, outcome.killed, outcome.exit.signal) == ("wall_limit", ("wall_time_max",), True, 9), (
         outcome
     )
-    assert outcome.usage.wall_ns is not None and 0.3 * S <= outcome.usage.wall_ns < 0.55 * S
+    assert outcome.usage.wall_ns is not None and 0.3 * S <= outcome.usage.wall_ns < (0.3 + 0.7 * SLOW) * S
 
 
 def test_timeout_is_the_wall_limit_by_subprocess_name() -> None:
@@ -69,14 +70,14 @@ def test_a_job_that_ignores_the_polite_signal_is_killed_when_the_grace_is_over()
     code = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)"
     outcome = supervisor.run(python(code), limits={"wall_time_max": 0.2}, kill_grace=0.3)
     assert (outcome.verdict, outcome.exit.signal) == ("wall_limit", 9)
-    assert outcome.usage.wall_ns is not None and 0.5 * S <= outcome.usage.wall_ns < 0.9 * S
+    assert outcome.usage.wall_ns is not None and 0.5 * S <= outcome.usage.wall_ns < (0.5 + 0.7 * SLOW) * S
 
 
 def test_a_silent_sleeping_job_is_idle() -> None:
     """Neither output nor processor time for that long."""
     outcome = supervisor.run(["sleep", "60"], limits={"idle_time_max": 0.4, "wall_time_max": 20}, capture_output=True)
     assert (outcome.verdict, outcome.limits_hit, outcome.killed) == ("idle_limit", ("idle_time_max",), True)
-    assert outcome.usage.wall_ns is not None and 0.4 * S <= outcome.usage.wall_ns < 0.9 * S
+    assert outcome.usage.wall_ns is not None and 0.4 * S <= outcome.usage.wall_ns < (0.4 + 0.7 * SLOW) * S
 
 
 def test_a_spinning_job_is_not_idle() -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from programs import probe, python, sh
+from waiting import SLOW
 
 import supervisor
 
@@ -27,14 +28,14 @@ def test_processor_time_is_what_the_program_measured_itself(seconds: float) -> N
     outcome = supervisor.run(python(code, seconds), capture_output=True)
     own, seen = int(outcome.stdout), outcome.usage.cpu_ns
     assert seen is not None
-    assert -max(UNSEEN, own // 100) <= seen - own <= max(UNSEEN, own // 100) + 5 * MS, (own, seen)
+    assert -max(UNSEEN, own // 100) <= seen - own <= max(UNSEEN, own // 100) + 5 * MS * SLOW, (own, seen)
 
 
 @pytest.mark.usefixtures("holder")
 def test_processor_time_is_the_whole_trees() -> None:
     """Children that the job waited for, and one that it did not."""
     outcome = supervisor.run(probe("spin", 3, 1, 0.2))
-    assert outcome.usage.cpu_ns is not None and 600 * MS <= outcome.usage.cpu_ns < 900 * MS
+    assert outcome.usage.cpu_ns is not None and 600 * MS <= outcome.usage.cpu_ns < (600 + 300 * SLOW) * MS
     outcome = supervisor.run(
         python("import os, time\nif os.fork() == 0:\n  while time.process_time() < 0.3: pass\n  os._exit(0)\nos.wait()")
     )
@@ -66,9 +67,9 @@ def test_wall_time_is_what_the_program_measured_itself() -> None:
 
 @pytest.mark.usefixtures("holder")
 def test_wall_time_of_a_sleep_is_its_length() -> None:
-    """A second of sleep, to 20 ms of start and end on a busy host."""
+    """A second of sleep, to what a start and an end take on a busy host."""
     outcome = supervisor.run(["sleep", "1"])
-    assert outcome.usage.wall_ns is not None and 0 <= outcome.usage.wall_ns - 1000 * MS < 60 * MS
+    assert outcome.usage.wall_ns is not None and 0 <= outcome.usage.wall_ns - 1000 * MS < 100 * MS * SLOW
 
 
 @pytest.mark.usefixtures("holder")
@@ -77,7 +78,7 @@ def test_the_supervisors_own_work_is_not_charged_to_the_job() -> None:
     held = bytearray(200 << 20)
     held[::4096] = b"x" * len(held[::4096])
     outcome = supervisor.run(["true"])
-    assert outcome.usage.cpu_ns is not None and outcome.usage.cpu_ns < 50 * MS
+    assert outcome.usage.cpu_ns is not None and outcome.usage.cpu_ns < 50 * MS * SLOW
     assert outcome.usage.rss_peak_main_bytes is None or outcome.usage.rss_peak_main_bytes < 100 << 20
     assert len(held)
 
@@ -131,4 +132,4 @@ def test_usage_of_many_jobs_at_once_does_not_mix() -> None:
 
     outcomes = asyncio.run(main())
     assert all(o.usage.cpu_ns is not None and o.usage.cpu_ns >= 100 * MS for o in outcomes[:10])
-    assert all(o.usage.cpu_ns is not None and o.usage.cpu_ns < 50 * MS for o in outcomes[10:])
+    assert all(o.usage.cpu_ns is not None and o.usage.cpu_ns < 50 * MS * SLOW for o in outcomes[10:])
