@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 
-from supervisor.control.watch import Watch, look, next_look, paused, resumed, watch_for
 from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.diagnose import start_error
@@ -22,29 +21,19 @@ from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
 from supervisor.model.outcome import Exit, Outcome, StartError, Verdict
+from supervisor.runtime.clock import Clock
 from supervisor.runtime.conclude import End, conclude, failed_outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Final
+    from typing import Any
 
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.spec import JobSpec
-    from supervisor.runtime.sampler import Sampler
-
-SIGCONT: Final = 18
-#: After SIGKILL to the whole tree: how long its last task may take to die (a task stuck in the kernel never does).
-UNREAPED_PATIENCE_NS: Final = 5_000_000_000
-
-
-def _sampler(plan: LaunchPlan, now_ns: int) -> Sampler:
-    from supervisor.runtime.sampler import Sampler
-
-    return Sampler(plan, now_ns)
 
 
 class Execution:
@@ -53,14 +42,11 @@ class Execution:
     __slots__ = (
         "_block",
         "_block_alive",
+        "_clock",
         "_end",
-        "_give_up_ns",
         "_helper",
         "_host",
-        "_kill_ns",
         "_root",
-        "_sampler",
-        "_watch",
         "causes",
         "engine",
         "on_change",
@@ -89,14 +75,11 @@ class Execution:
         self._host = host
         self._root = root
         self._end = End()
-        self._watch: Watch | None = None
-        self._sampler: Sampler | None = None
+        self._clock = Clock(plan)
+        if (peaks := self._clock.peaks) is not None:
+            self._end.peaks = peaks
         self._helper: HelperLaunch | None = None
-        self._kill_ns: int | None = None
-        self._give_up_ns: int | None = None
         self._block_alive: Any = None
-        if plan.sampled:
-            _sampler(plan, 0)  # psutil is loaded now, not while the job runs
         self.streams = Streams(engine, self.token, spec, plan)
         try:
             self._block = self._make_block()
@@ -166,10 +149,7 @@ class Execution:
     def _started(self, pid: int, started_ns: int) -> None:
         self.pid = pid
         self._end.started_ns = started_ns
-        self._watch = watch_for(self.plan.limits, self._host.processors, started_ns)
-        if self.plan.sampled:
-            self._sampler = _sampler(self.plan, started_ns)
-            self._end.peaks = self._sampler.peaks
+        self._clock.start(self.plan, self._host.processors, started_ns)
         if self.state == "starting":
             self._become("running")
         if self.causes:  # ended by somebody while it was starting
@@ -217,7 +197,7 @@ class Execution:
                 self._take_notice(notice)
             self._end.empty = True
             return
-        self._watch = self._sampler = self._kill_ns = None
+        self._clock.ended()
         assert isinstance(self.tree, CgroupTree)
         self.tree.pidfd = -1
         self._end.take_exit(event)
@@ -225,7 +205,7 @@ class Execution:
             self._end.empty = True
             return
         self.tree.kill()  # what the main process left behind goes with it
-        self._give_up_ns = native.now_ns() + UNREAPED_PATIENCE_NS
+        self._clock.killed(native.now_ns())
         self.engine.watch_empty(self.token, self.tree.cgroup.open_events())
 
     def _emptied(self) -> None:
@@ -237,42 +217,23 @@ class Execution:
     @property
     def deadline_ns(self) -> int | None:
         """When :meth:`on_time` must be called, or None when nothing is due."""
-        times = [time for time in (self._kill_ns, self._give_up_ns) if time is not None]
-        if self._watch is not None and (due := next_look(self._watch, 0)) is not None:
-            times.append(due)
-        if self._sampler is not None and self._watch_runs():
-            times.append(self._sampler.due_ns)
-        return min(times) if times else None
-
-    def _watch_runs(self) -> bool:
-        return self.state != "paused"
+        return self._clock.due_ns
 
     def on_time(self, now_ns: int) -> None:
         """Look at what is due: limits of time, samples, the end of a grace period."""
-        if self.outcome is not None:
+        if self.outcome is not None or self.tree is None:
             return
-        if self._kill_ns is not None and now_ns >= self._kill_ns:
-            self._kill_ns = None
+        clock = self._clock
+        if clock.kill_ns is not None and now_ns >= clock.kill_ns:
+            clock.kill_ns = None
             self.kill()
-        if self._give_up_ns is not None and now_ns >= self._give_up_ns:
+        if clock.give_up_ns is not None and now_ns >= clock.give_up_ns:
             self._end.unreaped = True
             self._conclude()
             return
-        self._look(now_ns)
-        if self._sampler is not None and self._watch_runs() and now_ns >= self._sampler.due_ns and self.tree is not None:
-            found = self._sampler.look(now_ns, self.tree.members())
-            self._end.peaks = self._sampler.peaks
-            if found is not None:
-                self._reached(found)
-
-    def _look(self, now_ns: int) -> None:
-        if self._watch is None or (due := next_look(self._watch, 0)) is None or now_ns < due:
-            return
-        cpu = self.tree.cpu_ns() if self._watch.needs_cpu and self.tree is not None else None
-        self._watch, found = look(self._watch, now_ns, cpu, self.streams.last_ns())
+        found, of_time = clock.look(now_ns, self.tree, self.streams.last_ns())
         if found is not None:
-            self._watch = None
-            self._reached(found, graceful=self.spec.limit_grace_ns > 0)
+            self._reached(found, graceful=of_time and self.spec.limit_grace_ns > 0)
 
     def _reached(self, limit: str, graceful: bool = False) -> None:
         """A limit is reached: note it, then act on it."""
@@ -298,8 +259,7 @@ class Execution:
             self.kill()
 
     def _terminate(self, grace_ns: int, signal: int) -> None:
-        due = native.now_ns() + grace_ns
-        self._kill_ns = due if self._kill_ns is None else min(due, self._kill_ns)
+        self._clock.kill_by(native.now_ns() + grace_ns)
         if self.tree is None:
             return
         was_paused = self.state == "paused"
@@ -316,8 +276,7 @@ class Execution:
         if self.state != "stopping":
             self._become("stopping")
         self.tree.kill()
-        if self._give_up_ns is None:
-            self._give_up_ns = native.now_ns() + UNREAPED_PATIENCE_NS
+        self._clock.killed(native.now_ns())
 
     def pause(self) -> bool:
         """Stop the whole tree; wall and idle time stand still. False when there is nothing to pause."""
@@ -326,8 +285,7 @@ class Execution:
         self.tree.pause()
         now_ns = native.now_ns()
         self._end.paused_at = now_ns
-        if self._watch is not None:
-            self._watch = paused(self._watch, now_ns)
+        self._clock.pause(now_ns)
         self._become("paused")
         return True
 
@@ -339,8 +297,7 @@ class Execution:
         now_ns = native.now_ns()
         self._end.paused_ns += now_ns - self._end.paused_at
         self._end.paused_at = None
-        if self._watch is not None:
-            self._watch = resumed(self._watch, now_ns)
+        self._clock.resume(now_ns)
         if self.state == "paused":
             self._become("running")
         return True
@@ -389,7 +346,7 @@ class Execution:
         self.tree = None
 
     def _finish(self, outcome: Outcome) -> None:
-        self._give_up_ns = self._kill_ns = self._watch = self._sampler = None
+        self._clock.stop()
         self.outcome = outcome
         self._become("failed" if outcome.verdict in (Verdict.START_FAILED, Verdict.SANDBOX_ERROR) else "terminated")
 

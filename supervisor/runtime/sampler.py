@@ -25,11 +25,15 @@ class Sampler:
 
     __slots__ = ("_limits", "_names", "_written", "due_ns", "peaks")
 
-    def __init__(self, plan: LaunchPlan, now_ns: int) -> None:
+    def __init__(self, plan: LaunchPlan) -> None:
         self._names = plan.sampled
         self._limits = plan.limits
         self._written: dict[int, int] = {}
         self.peaks: dict[str, int] = {}
+        self.due_ns: int | None = None
+
+    def start(self, now_ns: int) -> None:
+        """The job runs: the first sample is due an interval from now."""
         self.due_ns = now_ns + INTERVAL_NS
 
     def look(self, now_ns: int, pids: list[int]) -> str | None:
@@ -49,7 +53,8 @@ class Sampler:
         if "memory_max" in self._names and memory > self._limits.memory_max:
             memory = _proportional(pids)
         used = {"memory_max": memory, "tasks_max": tasks, "disk_max": sum(self._written.values())}
-        self.peaks = {name: max(amount, self.peaks.get(name, 0)) for name, amount in used.items()}
+        for name, amount in used.items():
+            self.peaks[name] = max(amount, self.peaks.get(name, 0))
         for name in self._names:
             if used[name] > getattr(self._limits, name):
                 return name

@@ -82,7 +82,7 @@ def test_a_silent_sleeping_job_is_idle() -> None:
 
 def test_a_spinning_job_is_not_idle() -> None:
     """More than twice the idle limit of work without a word."""
-    outcome = supervisor.run(probe("spin", 1, 1, 1.0), limits={"idle_time_max": 0.4, "wall_time_max": 20}, capture_output=True)
+    outcome = supervisor.run(probe("spin", 1, 1, 1.8), limits={"idle_time_max": 0.8, "wall_time_max": 20}, capture_output=True)
     assert outcome.verdict == "ok", outcome
 
 

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clock: everything about one job that falls due at a time."""
+
+from __future__ import annotations
+
+from supervisor.control.watch import Watch, look, next_look, paused, resumed, watch_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from supervisor.kernel.tree import Tree
+    from supervisor.model.plan import LaunchPlan
+    from supervisor.runtime.sampler import Sampler
+
+#: After SIGKILL to the whole tree: how long its last task may take to die (a task stuck in the kernel never does).
+UNREAPED_PATIENCE_NS: Final = 5_000_000_000
+
+
+class Clock:
+    """Owns a job's due times: its limits of time, its samples, the end of a grace period, the end of our patience.
+
+    ``kill_ns``: when a polite stop turns into a kill; ``give_up_ns``: when a killed tree counts as stuck.
+    """
+
+    __slots__ = ("_sampler", "_watch", "give_up_ns", "kill_ns", "paused")
+
+    def __init__(self, plan: LaunchPlan) -> None:
+        self._watch: Watch | None = None
+        self._sampler: Sampler | None = None
+        self.kill_ns: int | None = None
+        self.give_up_ns: int | None = None
+        self.paused = False
+        if plan.sampled:
+            from supervisor.runtime.sampler import Sampler  # psutil is loaded now, not while the job runs
+
+            self._sampler = Sampler(plan)
+
+    def start(self, plan: LaunchPlan, processors: int, now_ns: int) -> None:
+        """The job runs from now on."""
+        self._watch = watch_for(plan.limits, processors, now_ns)
+        if self._sampler is not None:
+            self._sampler.start(now_ns)
+
+    def ended(self) -> None:
+        """The main process is over: no limit can be broken any more, and no grace runs."""
+        self._watch = self._sampler = self.kill_ns = None
+
+    def stop(self) -> None:
+        """Everything is over."""
+        self.ended()
+        self.give_up_ns = None
+
+    def kill_by(self, due_ns: int) -> None:
+        """A grace period ends then, unless an earlier one does."""
+        self.kill_ns = due_ns if self.kill_ns is None else min(due_ns, self.kill_ns)
+
+    def killed(self, now_ns: int) -> None:
+        """The tree was sent SIGKILL; the first time counts."""
+        if self.give_up_ns is None:
+            self.give_up_ns = now_ns + UNREAPED_PATIENCE_NS
+
+    def pause(self, now_ns: int) -> None:
+        self.paused = True
+        if self._watch is not None:
+            self._watch = paused(self._watch, now_ns)
+
+    def resume(self, now_ns: int) -> None:
+        self.paused = False
+        if self._watch is not None:
+            self._watch = resumed(self._watch, now_ns)
+
+    @property
+    def due_ns(self) -> int | None:
+        """The next time at which something is due, or None."""
+        times = [time for time in (self.kill_ns, self.give_up_ns) if time is not None]
+        if self._watch is not None and (due := next_look(self._watch, 0)) is not None:
+            times.append(due)
+        if self._sampler is not None and self._sampler.due_ns is not None and not self.paused:
+            times.append(self._sampler.due_ns)
+        return min(times) if times else None
+
+    def look(self, now_ns: int, tree: Tree, output_ns: int) -> tuple[str | None, bool]:
+        """Compare with the limits that are due: the name of the one that is reached, and whether it is one of time."""
+        if self._watch is not None and (due := next_look(self._watch, 0)) is not None and now_ns >= due:
+            cpu_ns = tree.cpu_ns() if self._watch.needs_cpu else None
+            self._watch, found = look(self._watch, now_ns, cpu_ns, output_ns)
+            if found is not None:
+                self._watch = None
+                return found, True
+        sampler = self._sampler
+        if sampler is None or sampler.due_ns is None or self.paused or now_ns < sampler.due_ns:
+            return None, False
+        found = sampler.look(now_ns, tree.members())
+        if found is not None:
+            self._sampler = None
+        return found, False
+
+    @property
+    def peaks(self) -> dict[str, int] | None:
+        """The sampler's peaks, kept up to date by it; None without one."""
+        return None if self._sampler is None else self._sampler.peaks
