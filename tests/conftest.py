@@ -132,6 +132,7 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     facts.cgroup_base()  # its own descriptors come and go before the count
     threads = threading.active_count()
     before = descriptors()
+    known = {*children(), *own_cgroups()}  # what an earlier test left is that test's failure
     yield
     after = descriptors()
     if len(after) > len(before):
@@ -141,9 +142,9 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     problems = []
     if len(after) > len(before):
         problems.append(f"descriptors: {new}")
-    if left := children():
+    if left := [child for child in children() if child not in known]:
         problems.append(f"children: {left}")
-    if left := own_cgroups():
+    if left := [name for name in own_cgroups() if name not in known]:
         problems.append(f"cgroups: {left}")
     if threading.active_count() > threads:
         problems.append(f"threads: {threading.enumerate()}")
