@@ -77,9 +77,7 @@ def as_root(host_time: float) -> None:
     if state != "running":
         print(output("systemctl", "--failed", "--no-legend"))
     controllers("controllers", CGROUPS)
-    memory = {
-        line.split(":")[0]: int(line.split()[1]) // 1024 for line in Path("/proc/meminfo").read_text().splitlines()
-    }
+    memory = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in Path("/proc/meminfo").read_text().splitlines()}
     check("memory, MiB", memory["MemTotal"], good=memory["MemTotal"] > 1900)
     check("swap, MiB", memory["SwapTotal"], good=memory["SwapTotal"] > 250)
     check("processors", os.cpu_count(), good=os.cpu_count() == 2)

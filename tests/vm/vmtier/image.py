@@ -58,9 +58,7 @@ def image_folder(suite: str) -> Path:
     arch = host_arch()
     version = subprocess.run([arch.qemu, "--version"], check=True, capture_output=True).stdout
     asked = os.environ.get("RINGFENCE_VM_ACCEL", "")
-    return cache_root() / (
-        f"image-{suite}-" + digest([suite.encode(), version, asked.encode(), *file_parts(VM_DIR, recipe_files())])
-    )
+    return cache_root() / (f"image-{suite}-" + digest([suite.encode(), version, asked.encode(), *file_parts(VM_DIR, recipe_files())]))
 
 
 def prepare(suite: str) -> Path:

@@ -29,9 +29,7 @@ def tree_files(tree: Path) -> list[Path]:
     if (tree / ".git").exists():
         # Somebody else's checkout is fine to read: only names are asked for.
         command = ["git", "-c", f"safe.directory={tree}", "-C", str(tree), "ls-files", "-z"]
-        done = subprocess.run(
-            [*command, "--cached", "--others", "--exclude-standard"], check=False, capture_output=True
-        )
+        done = subprocess.run([*command, "--cached", "--others", "--exclude-standard"], check=False, capture_output=True)
         if done.returncode:
             raise VmError(f"git ls-files failed in {tree}: {done.stderr.decode(errors='replace').strip()}")
         names = done.stdout.decode(errors="surrogateescape").split("\0")
