@@ -208,7 +208,7 @@ def _lock(path: str) -> int | None:
         return None
     try:
         native.lock(fd, wait=True)
-        if native.read_at(fd, "cgroup.procs") is not None:
+        if os.access("cgroup.procs", os.F_OK, dir_fd=fd):  # not by opening it: without descriptors left it is still there
             return fd
     except BaseException:
         os.close(fd)
@@ -265,7 +265,11 @@ def sweep(base: str) -> int:
 
 
 def _sweep_one(base: str, name: str, fd: int) -> int:
-    base_fd = os.open(base, _DIRECTORY)
+    try:
+        base_fd = os.open(base, _DIRECTORY)
+    except OSError:
+        os.close(fd)
+        return 0
     dead = Cgroup(base_fd, name, fd)
     try:
         dead.kill()
