@@ -1,27 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where our cgroups may live: the sources of the design, tried in order, and the sweep of dead ones.
+"""Where our cgroups may live: the sources of the design, tried in order.
 
-Each supervisor makes one directory ``ringfence-…`` below the place it found and holds a lock
-(flock) on it. The kernel drops the lock when the holder dies, however it dies, so a directory with our
-mark whose lock can be taken belongs to nobody: its processes are killed and it is removed.
+Each supervisor makes one directory ``ringfence-PID-NUMBER`` below the place it found, marks it and holds
+a lock on it, so that a later start can tell the dead ones from the living (see sweep.py).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 
 from supervisor.errors import ConfigError
 from supervisor.kernel import native
-from supervisor.kernel.cgroup import Cgroup
+from supervisor.kernel.sweep import looks_ours, mark, new_name, sweep, sweep_scopes
 from supervisor.model.host import CONTROLLERS, CgroupFacts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Final
 
-MARK: Final = "ringfence-"
 LEAF: Final = "supervisor"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -92,11 +89,11 @@ def own_cgroup() -> str:
     raise NoCgroup("this process is in no cgroup v2 group")
 
 
-def _sources(mount: str, allow_scope: bool) -> Iterator[tuple[str, object, bool]]:
+def _sources(mount: str, allow_scope: bool) -> Iterator[tuple[str, str | Callable[[], str], bool]]:
     """(name, directory or a function that makes it, whether we must move into a leaf of it)."""
     own = own_cgroup()
     path = mount + own.rstrip("/")
-    if f"/{MARK}" in own:
+    if any(looks_ours(name) for name in own.split("/")):
         yield "inside a job of ours", _below_leaf(path), True
         return
     if own.endswith("/" + LEAF) and os.access(os.path.dirname(path) + "/cgroup.procs", os.W_OK) and own != "/" + LEAF:
@@ -129,7 +126,9 @@ def _user_scope() -> str:
         enter_user_scope()
     except ScopeError as error:
         raise NoCgroup(str(error)) from None
-    return find_mount() + own_cgroup()
+    scope = find_mount() + own_cgroup()
+    sweep_scopes(scope)
+    return scope
 
 
 def _is_delegated(path: str) -> bool:
@@ -166,8 +165,7 @@ def _enter_leaf(base: str, with_controllers: bool) -> None:
         raise NoCgroup("other processes live in it, so its controllers cannot be enabled")
 
 
-def _make_root(source: str, base: object, move: bool, with_controllers: bool = False) -> CgroupRoot:
-    assert isinstance(base, str)
+def _make_root(source: str, base: str, move: bool, with_controllers: bool = False) -> CgroupRoot:
     if not os.path.exists(os.path.join(base, "cgroup.controllers")):  # before the sweep: it kills and removes
         raise NoCgroup("not a cgroup v2 directory")
     sweep(base)
@@ -187,7 +185,7 @@ def _make_root(source: str, base: object, move: bool, with_controllers: bool = F
 def _make_directory(base: str) -> tuple[str, int]:
     """Make and lock a directory of ours; its name and descriptor."""
     for _ in range(16):
-        name = f"{MARK}{os.getpid()}-{native.now_ns() % 1_000_000_000:09d}"
+        name = new_name()
         path = os.path.join(base, name)
         os.mkdir(path, 0o755)
         try:
@@ -196,6 +194,7 @@ def _make_directory(base: str) -> tuple[str, int]:
             os.rmdir(path)
             raise
         if fd is not None:
+            mark(path)
             return name, fd
     raise NoCgroup(f"no directory of ours stays in {base}")
 
@@ -243,60 +242,3 @@ def _facts(source: str, path: str, fd: int, controllers: frozenset[str]) -> Cgro
         has_freeze=has("cgroup.freeze"),
         has_swap_max=has("memory.swap.max"),
     )
-
-
-def sweep(base: str) -> int:
-    """Kill and remove what carries our mark in ``base`` and belongs to no living supervisor; returns how many."""
-    swept = 0
-    try:
-        names = [name for name in os.listdir(base) if name.startswith(MARK)]
-    except OSError:
-        return 0
-    for name in names:
-        try:
-            fd = os.open(os.path.join(base, name), _DIRECTORY)
-        except OSError:
-            continue
-        if not native.lock(fd, wait=False):
-            os.close(fd)  # its supervisor is alive
-            continue
-        swept += _sweep_one(base, name, fd)
-    return swept
-
-
-def _sweep_one(base: str, name: str, fd: int) -> int:
-    try:
-        base_fd = os.open(base, _DIRECTORY)
-    except OSError:
-        os.close(fd)
-        return 0
-    dead = Cgroup(base_fd, name, fd)
-    try:
-        dead.kill()
-        _wait_empty(dead)
-        dead.remove()
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            return 0
-    finally:
-        os.close(base_fd)
-        if dead.fd >= 0:  # not removed, for one reason or another
-            os.close(dead.fd)
-    return 1
-
-
-def _wait_empty(cgroup: Cgroup, patience_ms: int = 5000) -> None:
-    """Until no process is left, woken by the kernel; gives up on a task that cannot die."""
-    import select
-
-    events = cgroup.open_events()
-    try:
-        poller = select.poll()
-        poller.register(events, select.POLLPRI)
-        deadline = native.now_ns() + patience_ms * 1_000_000
-        while b"populated 1" in os.pread(events, 256, 0):
-            left = (deadline - native.now_ns()) // 1_000_000
-            if left <= 0 or not poller.poll(left):
-                return
-    finally:
-        os.close(events)

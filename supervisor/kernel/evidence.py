@@ -48,13 +48,17 @@ def read_cgroup(cgroup: Cgroup, controllers: frozenset[str], box: str, cpu_us: t
     if not controllers:
         return
     prefix = f"{box}/" if box else ""
+    leaf = f"{box}/payload/" if box else ""
     throttled = parse_flat_keyed(cgroup.read(prefix + "cpu.stat") or "").get("throttled_usec")
     into.put("throttled_ns", None if throttled is None else throttled * 1000, "cgroup cpu.stat")
     if "memory" in controllers:
         into.put("memory_peak_bytes", parse_single(cgroup.read("memory.peak") or ""), "cgroup memory.peak")
         into.put("swap_peak_bytes", parse_single(cgroup.read("memory.swap.peak") or ""), "cgroup memory.swap.peak")
-        into.oom_kills = parse_flat_keyed(cgroup.read("memory.events") or "").get("oom_kill")
         into.oom_local = parse_flat_keyed(cgroup.read(prefix + "memory.events.local") or "").get("oom")
+        # Without an event at the job's own limit only kills in the job's own cgroup count: a job may hold children to
+        # limits of its own in cgroups below, and what happens there is its affair.
+        events = "memory.events" if into.oom_local else f"{leaf}memory.events.local"
+        into.oom_kills = parse_flat_keyed(cgroup.read(events) or "").get("oom_kill")
     if "pids" in controllers:
         into.put("tasks_peak", parse_single(cgroup.read("pids.peak") or ""), "cgroup pids.peak")
         into.tasks_denied = parse_flat_keyed(cgroup.read(prefix + "pids.events") or "").get("max")

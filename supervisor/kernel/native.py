@@ -40,14 +40,25 @@ def check(result: int, what: str = "") -> int:
     return result
 
 
-_FILE_SIZE: Final = 65536
-_file = ffi.new("char[]", _FILE_SIZE)
+FIRST_READ: Final = 4096
+LARGEST_FILE: Final = 1 << 20
+
+
+def _read(dir_fd: int, path: bytes) -> Any:
+    """The bytes of a small file, or -errno. The buffer is the call's own: other threads read meanwhile."""
+    size = FIRST_READ
+    while True:
+        buffer = ffi.new("char[]", size)
+        length = lib.sup_read_at(dir_fd, path, buffer, size)
+        if length < size or size >= LARGEST_FILE:
+            return length if length < 0 else ffi.buffer(buffer, length)[:]
+        size *= 16
 
 
 def read_at(dir_fd: int, path: str) -> str | None:
     """The text of one small file below ``dir_fd``, or None when it is missing or cannot be read."""
-    size = lib.sup_read_at(dir_fd, path.encode(), _file, _FILE_SIZE)
-    return ffi.buffer(_file, size)[:].decode("utf-8", "replace") if size >= 0 else None
+    found = _read(dir_fd, path.encode())
+    return None if isinstance(found, int) else str(found, "utf-8", "replace")
 
 
 def write_at(dir_fd: int, path: str, text: str) -> None:
@@ -75,8 +86,10 @@ AT_FDCWD: Final = -100
 
 def read_path(path: str) -> str:
     """The text of one small kernel file; raises OSError. Python's own ``open`` loads codecs for it."""
-    size = check(lib.sup_read_at(AT_FDCWD, os.fsencode(path), _file, _FILE_SIZE), path)
-    return str(ffi.buffer(_file, size)[:], "utf-8", "surrogateescape")
+    found = _read(AT_FDCWD, os.fsencode(path))
+    if isinstance(found, int):
+        check(found, path)
+    return str(found, "utf-8", "surrogateescape")
 
 
 def write_path(path: str, text: str) -> None:

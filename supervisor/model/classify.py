@@ -74,7 +74,9 @@ class Finding:
 
 CLEAN: Final = Finding(verdict=Verdict.OK, limits_hit=(), killed=False)
 #: Limits that the final usage can lie above although nobody acted.
-OVERDRAWABLE: Final = frozenset({"cpu_time_max", "wall_time_max", "output_max"})
+OVERDRAWABLE: Final = frozenset({"cpu_time_max", "wall_time_max", "output_max", "memory_max", "tasks_max"})
+#: memory.peak may lie this far above memory.max by the kernel's own batching (MEMCG_CHARGE_BATCH, 64 pages a processor).
+MEMORY_BATCHES_BYTES: Final = 4 << 20
 
 
 def classify(evidence: Evidence) -> Finding:
@@ -189,6 +191,8 @@ def _overdrawn(evidence: Evidence) -> list[str]:
         ("cpu_time_max", limits.cpu_time_max, usage.cpu_ns),
         ("wall_time_max", limits.wall_time_max, running),
         ("output_max", limits.output_max, _sum(usage.stdout_bytes, usage.stderr_bytes)),
+        ("memory_max", limits.memory_max, None if usage.memory_peak_bytes is None else usage.memory_peak_bytes - MEMORY_BATCHES_BYTES),
+        ("tasks_max", limits.tasks_max, usage.tasks_peak),
     )
     return [name for name, limit, used in pairs if name in evidence.enforced and _overdrew(limit, used)]
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweep: end and remove what a dead supervisor of ours left in the cgroup tree, and nothing else.
+
+A directory of ours carries a mark (the extended attribute ``user.ringfence``, Linux 5.7) that names its
+owner, and a lock (flock) that the kernel drops when the owner dies, however it dies. It is swept when the
+lock is free, or when the owner it names is gone for certain: a job can hold the lock, but not bring its
+supervisor back to life. What is not marked is somebody else's, whatever its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from supervisor.kernel import native
+from supervisor.kernel.cgroup import Cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+PREFIX: Final = "ringfence-"
+SCOPE_PREFIX: Final = "ringfence-run-"
+MARK: Final = "user.ringfence"
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def new_name() -> str:
+    """A name for a directory of this process."""
+    return f"{PREFIX}{os.getpid()}-{native.now_ns() % 1_000_000_000:09d}"
+
+
+def looks_ours(name: str) -> bool:
+    """The name is of the form that :func:`new_name` makes; whether it is really ours only its mark tells."""
+    pid, _, number = name.removeprefix(PREFIX).partition("-")
+    return name.startswith(PREFIX) and pid.isdecimal() and number.isdecimal() and len(number) == 9
+
+
+def mark(path: str) -> None:
+    """Name this process as the owner; a kernel without attributes on cgroups leaves it unmarked, and so unswept."""
+    try:
+        os.setxattr(path, MARK, _owner(os.getpid()).encode())
+    except OSError:
+        pass
+
+
+def is_marked(path: str) -> bool:
+    """The directory carries our mark."""
+    return _read_mark(path) != ""
+
+
+def _read_mark(path: str | int) -> str:
+    try:
+        return os.getxattr(path, MARK).decode("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _owner(pid: int) -> str:
+    """Which process this is, for all time: its pid namespace, its id there and when it started (proc_pid_stat(5))."""
+    fields = native.read_path(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return f"{os.stat('/proc/self/ns/pid').st_ino} {pid} {fields[19]}"
+
+
+def _owner_is_gone(owner: str) -> bool:
+    words = owner.split()
+    if len(words) != 3 or not words[1].isdecimal() or words[0] != str(os.stat("/proc/self/ns/pid").st_ino):
+        return False
+    try:
+        return _owner(int(words[1])) != owner
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False
+
+
+def sweep(base: str) -> int:
+    """Kill and remove what is marked as ours in ``base`` and belongs to no living supervisor; returns how many."""
+    swept = 0
+    try:
+        names = [name for name in os.listdir(base) if looks_ours(name)]
+    except OSError:
+        return 0
+    for name in names:
+        try:
+            fd = os.open(os.path.join(base, name), _DIRECTORY)
+        except OSError:
+            continue
+        owner = _read_mark(fd)
+        if owner and (native.lock(fd, wait=False) or _owner_is_gone(owner)):
+            swept += _sweep_one(base, name, fd)
+        else:
+            os.close(fd)
+    return swept
+
+
+def sweep_scopes(beside: str) -> int:
+    """Sweep inside the scopes that dead commands of this user left beside the scope ``beside``; empty ones systemd removes."""
+    folder = os.path.dirname(beside)
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith(SCOPE_PREFIX) and name.endswith(".scope")]
+    except OSError:
+        return 0
+    return sum(sweep(os.path.join(folder, name)) for name in names)
+
+
+def _sweep_one(base: str, name: str, fd: int) -> int:
+    try:
+        base_fd = os.open(base, _DIRECTORY)
+    except OSError:
+        os.close(fd)
+        return 0
+    dead = Cgroup(base_fd, name, fd)
+    try:
+        dead.kill()
+        _wait_empty(dead)
+        dead.remove()
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            return 0
+    finally:
+        os.close(base_fd)
+        if dead.fd >= 0:  # not removed, for one reason or another
+            os.close(dead.fd)
+    return 1
+
+
+def _wait_empty(cgroup: Cgroup, patience_ms: int = 5000) -> None:
+    """Until no process is left, woken by the kernel; gives up on a task that cannot die."""
+    import select
+
+    events = cgroup.open_events()
+    try:
+        poller = select.poll()
+        poller.register(events, select.POLLPRI)
+        deadline = native.now_ns() + patience_ms * 1_000_000
+        while b"populated 1" in os.pread(events, 256, 0):
+            left = (deadline - native.now_ns()) // 1_000_000
+            if left <= 0 or not poller.poll(left):
+                return
+    finally:
+        os.close(events)
