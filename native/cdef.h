@@ -74,6 +74,7 @@ int sup_output_feed(struct sup_output *output, int fd, const void *bytes, uint64
 int sup_output_drain(struct sup_output *output); /* read what is there now, then close every reading end */
 int sup_output_pending(struct sup_output *output); /* relayed bytes that their destination has not taken yet, in streams */
 int sup_output_open(struct sup_output *output);    /* streams 1 and 2 that have not ended */
+int sup_output_error(struct sup_output *output);   /* errno with which a relay's destination refused bytes; a reader that left is none */
 const void *sup_output_bytes(struct sup_output *output, int stream, uint64_t *ret_size);
 uint64_t sup_output_count(struct sup_output *output, int stream); /* bytes read from the job, beyond the cap too */
 int sup_output_truncated(struct sup_output *output);

@@ -7,16 +7,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STREAMS = 3, FIRST_BUFFER = 64 * 1024, BIG_PIPE = 1024 * 1024, READ_MAX = 1024 * 1024 };
+enum { STREAMS = 3, FIRST_BUFFER = 64 * 1024, SURE_WRITE = 4096, BIG_PIPE = 1024 * 1024, READ_MAX = 1024 * 1024 };
 
-enum target { TARGET_NONE, TARGET_MEMORY, TARGET_FILE, TARGET_SOCKET };
+enum target { TARGET_NONE, TARGET_MEMORY, TARGET_FILE, TARGET_SOCKET, TARGET_SHARED };
 
 struct stream {
     struct watch in;  /* the job's end of it: what we read (1, 2) or write (0) */
@@ -106,11 +108,20 @@ static int make_room(struct stream *stream)
 /* ---- relaying ---- */
 
 /* One write that never blocks: our own non-blocking description (pipe, terminal), MSG_DONTWAIT
- * (socket), or a regular file, which does not block. */
+ * (socket), a regular file, which does not block; or, on a shared pipe or terminal that we may not open
+ * anew, as little as is sure to fit once poll says that there is room (pipe(7), PIPE_BUF). */
 static ssize_t write_some(struct stream *stream, const char *bytes, size_t size)
 {
     if (stream->target == TARGET_SOCKET)
         return send(stream->out.fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (stream->target == TARGET_SHARED) {
+        struct pollfd polled = {.fd = stream->out.fd, .events = POLLOUT};
+        if (poll(&polled, 1, 0) == 0) {
+            errno = EAGAIN;
+            return -1;
+        }
+        size = size < SURE_WRITE ? size : SURE_WRITE;
+    }
     return write(stream->out.fd, bytes, size);
 }
 
@@ -250,7 +261,7 @@ static int open_reading(struct sup_output *output, int number, int fd, enum targ
 int sup_output_collect(struct sup_output *output, int number, int fd) { return open_reading(output, number, fd, TARGET_MEMORY); }
 
 /* A description of our own for a pipe or a terminal, because O_NONBLOCK on the shared one would change
- * every other process that holds it. Where it can't be had, writing may block as for any program. */
+ * every other process that holds it. Another user's pipe cannot be opened anew. */
 static int reopen_nonblocking(int fd)
 {
     char path[64] = "/proc/self/fd/";
@@ -271,7 +282,10 @@ int sup_output_relay(struct sup_output *output, int number, int fd, int to_fd)
     int r = open_reading(output, number, fd, S_ISSOCK(info.st_mode) ? TARGET_SOCKET : TARGET_FILE);
     if (r < 0)
         return r;
-    int own = S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode) ? reopen_nonblocking(to_fd) : -1;
+    int may_block = S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode);
+    int own = may_block ? reopen_nonblocking(to_fd) : -1;
+    if (may_block && own < 0)
+        stream->target = TARGET_SHARED;
     stream->own_out = own >= 0;
     stream->out = (struct watch){.ready = relay_ready, .token = output->token, .fd = own >= 0 ? own : to_fd};
     return 0;
@@ -326,10 +340,15 @@ int sup_output_drain(struct sup_output *output)
     for (int i = 1; i < STREAMS; i++) {
         struct stream *stream = &output->streams[i];
         int64_t n = 1;
-        while (stream->open && !output->limit_hit && n > 0) {
+        int left = 0; /* what the job itself left: somebody outside its tree may hold the pipe and write on */
+        if (stream->open && ioctl(stream->in.fd, FIONREAD, &left) < 0)
+            left = BIG_PIPE;
+        while (stream->open && !output->limit_hit && n > 0 && left > 0) {
             n = read_some(stream);
             if (n == -EINTR)
                 n = 1;
+            else if (n > 0)
+                left -= (int)n;
         }
         if (stream->open) {
             engine_remove(engine, &stream->in);
@@ -337,7 +356,7 @@ int sup_output_drain(struct sup_output *output)
             stream->open = 0;
         }
         engine->event_count = 0;
-        if (stream->target == TARGET_FILE || stream->target == TARGET_SOCKET)
+        if (stream->target > TARGET_MEMORY)
             relay(stream);
         engine->event_count = 0;
     }
@@ -345,6 +364,14 @@ int sup_output_drain(struct sup_output *output)
 }
 
 int sup_output_pending(struct sup_output *output) { return output->streams[1].waiting + output->streams[2].waiting; }
+
+int sup_output_error(struct sup_output *output)
+{
+    for (int i = 1; i < STREAMS; i++)
+        if (output->streams[i].error != 0 && output->streams[i].error != EPIPE)
+            return output->streams[i].error;
+    return 0;
+}
 
 int sup_output_open(struct sup_output *output) { return output->streams[1].open + output->streams[2].open; }
 

@@ -258,6 +258,9 @@ class _Run:
 
     def _report(self, outcome: Outcome) -> int:
         status = outcome.exit_status()
+        if self._execution is not None and self._execution.relay_errno:
+            _complain(f"the command's output could not be written: {os.strerror(self._execution.relay_errno)}")
+            status = status or REFUSED
         quiet = self.parsed.flag("quiet")
         if outcome.error is not None:
             _complain(outcome.error.message if outcome.verdict == Verdict.START_FAILED else outcome.summary())

@@ -152,6 +152,16 @@ class Streams:
         """Relayed bytes wait for their destination."""
         return self._native is not None and lib.sup_output_pending(self._native) > 0
 
+    def relay_errno(self) -> int:
+        """Why relayed bytes could not be written (disk full ...), 0 when they could; a reader that left is no error."""
+        return int(lib.sup_output_error(self._native)) if self._native is not None else 0
+
+    def abandon(self) -> None:
+        """Drop what still waits for its destination."""
+        if self._native is not None:
+            lib.sup_output_free(self._native)
+            self._native = None
+
     def collected(self, number: int) -> bytes:
         """The bytes kept of stream 1 or 2."""
         size = ffi.new("uint64_t *")
@@ -171,9 +181,7 @@ class Streams:
 
     def close(self) -> None:
         """Close every descriptor that is still ours."""
-        if self._native is not None:
-            lib.sup_output_free(self._native)
-            self._native = None
+        self.abandon()
         for fd in self.ours.values():
             os.close(fd)
         self.ours.clear()

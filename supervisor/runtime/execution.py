@@ -53,6 +53,7 @@ class Execution:
         "outcome",
         "pid",
         "plan",
+        "relay_errno",
         "spec",
         "state",
         "streams",
@@ -70,6 +71,7 @@ class Execution:
         self.outcome: Outcome | None = None
         self.causes: list[str] = []
         self.pid = 0
+        self.relay_errno = 0
         self.on_change: Callable[[Execution], None] | None = None
         self.tree: CgroupTree | HelperTree | None = None
         self._host = host
@@ -251,6 +253,7 @@ class Execution:
         ``signal``: instead of the specification's; 0 sends none, for a job that had it already.
         """
         if self.outcome is not None:
+            self.streams.abandon()  # only a reader who takes nothing holds us up now
             return
         self.causes.append(cause)
         if grace_ns > 0 and self.tree is not None and self._end.exit is None:
@@ -333,6 +336,7 @@ class Execution:
         Removing a cgroup takes the kernel longer than everything else at an end, so nobody waits for it.
         """
         self._close_tree()
+        self.relay_errno = self.streams.relay_errno() or self.relay_errno
         self.streams.close()
 
     def _close_tree(self) -> None:
