@@ -25,6 +25,11 @@ def main() -> None:
                 stream.flush()
     except BrokenPipeError:
         status = 128 + 13  # whoever read our output left: what SIGPIPE would have said
+    except KeyboardInterrupt:
+        status = 128 + 2
+    except (OSError, ImportError, MemoryError) as error:
+        os.write(2, f"ringfence: {type(error).__name__}: {error}\n".encode("utf-8", "backslashreplace"))
+        status = 125 if sys.argv[1:2] == ["run"] else 1
     os._exit(status)  # nothing is left to clean up, and tearing the interpreter down takes longer than a short job
 
 

@@ -8,6 +8,7 @@ import os
 from supervisor.cli.options import Parsed, help_text, parse
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.kernel.native import READY, SIGNAL, Engine
+from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
 from supervisor.model.outcome import Outcome, Verdict
 from supervisor.model.plan import explain
@@ -46,6 +47,9 @@ def run(argv: list[str]) -> int:
         return REFUSED
     except OSError as error:
         _complain(f"{error.filename + ': ' if error.filename else ''}{error.strerror}")
+        return REFUSED
+    except MemoryError:
+        _complain("not enough memory to keep the command's output; give --output-max, or --stdout FILE")
         return REFUSED
 
 
@@ -125,7 +129,7 @@ class _Run:
         names = {name for text in self.parsed.lists.get("best-effort", []) for name in text.split(",") if name}
         unknown = sorted(name for name in names if limit_name(name) is None)
         if unknown:
-            raise ConfigError(f"--best-effort: {unknown[0]!r} is not a limit{nearest(unknown[0], given)}")
+            raise ConfigError(f"--best-effort: {unknown[0]!r} is not a limit{nearest(unknown[0], LIMITS)}")
         best_effort = frozenset(limit_name(name) or name for name in names)
         if "policy" in self.parsed.values:
             from supervisor.kernel.files import load_profile
@@ -217,7 +221,8 @@ class _Run:
         try:
             plan, host = ground.plan(spec)
             ground.grant(plan)
-            engine.watch_signals((*ENDING, *FORWARDED))
+            ignored = ground.host.ignored_signals  # nohup, and background jobs of a shell: to be ignored by both of us
+            engine.watch_signals(tuple([number for number in (*ENDING, *FORWARDED) if not ignored >> (number - 1) & 1]))
             execution = self._execution = Execution(engine, spec, plan, host, ground.root)
             if self._terminal is not None:
                 self._terminal.connect(engine, execution)

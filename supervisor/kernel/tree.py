@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from supervisor.errors import CgroupError, SpawnError
+from supervisor.errors import CgroupError
 from supervisor.kernel import native
 from supervisor.kernel.native import ffi
 from supervisor.model.stats import parse_flat_keyed
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 FROZEN_PATIENCE_MS = 1000
-SIGSTOP, SIGCONT = 19, 18
+SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 
 
 class CgroupTree:
@@ -105,20 +105,21 @@ def wait_frozen(cgroup: Cgroup, patience_ms: int) -> bool:
 
 KILL, SIGNAL, STOP, CONTINUE, USAGE = 1, 2, 3, 4, 5
 STARTED, FAILED, ENDED, USAGE_NOTICE = 1, 2, 3, 4
-ANSWER_PATIENCE_MS = 1000
+#: The helper answers within a millisecond. One that was stopped by the job is continued, once; then it counts as lost.
+ANSWER_PATIENCE_MS = 20
 
 
 class HelperTree:
     """A job's tree held by the init helper; owns our end of its control socket."""
 
-    __slots__ = ("_engine", "_notices", "_watch", "fd", "helper_pid", "main_pid")
+    __slots__ = ("_engine", "_notices", "_watch", "fd", "helper_pid", "lost")
 
     def __init__(self, engine: Engine, token: int, fd: int, helper_pid: int) -> None:
         self.fd = fd
         self._engine = engine
         self._watch = engine.watch_ready(token, fd)
         self.helper_pid = helper_pid
-        self.main_pid = 0
+        self.lost = False
         self._notices: list[Any] = []
 
     def _ask(self, kind: int, signal: int = 0) -> bool:
@@ -155,19 +156,31 @@ class HelperTree:
         self._ask(CONTINUE)
 
     def usage(self) -> Any:
-        """A USAGE notice, or None when the helper ended or does not answer in time."""
+        """A USAGE notice, or None when the helper ended or is ``lost``: it does not answer."""
         import select
 
-        if not self._ask(USAGE):
+        if self.lost or not self._ask(USAGE):
             return None
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
-        while poller.poll(ANSWER_PATIENCE_MS):
-            notice = self._read()
-            if notice is None or notice.kind == USAGE_NOTICE:
-                return notice
-            self._notices.append(notice)
+        for last in (False, True):
+            while poller.poll(ANSWER_PATIENCE_MS):
+                notice = self._read()
+                if notice is None or notice.kind == USAGE_NOTICE:
+                    return notice
+                self._notices.append(notice)
+            if not last:
+                os.kill(self.helper_pid, SIGCONT)
+        self.lost = True
         return None
+
+    def destroy(self) -> None:
+        """End a helper that is lost, and what can be seen of its tree."""
+        for pid in [*self.members(), self.helper_pid]:
+            try:
+                os.kill(pid, SIGKILL)
+            except ProcessLookupError:
+                continue
 
     def cpu_ns(self) -> int | None:
         notice = self.usage()
@@ -188,8 +201,3 @@ class HelperTree:
             self._engine.unwatch(self._watch)
             os.close(self.fd)
             self.fd = -1
-
-
-def notice_error(notice: Any) -> SpawnError:
-    """The error a FAILED notice describes."""
-    return SpawnError(notice.err, os.strerror(notice.err), native.STAGES[notice.stage], notice.index)

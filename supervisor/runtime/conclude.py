@@ -29,7 +29,6 @@ class End:
         "empty",
         "ended_ns",
         "exit",
-        "helper_silent",
         "main_maxrss_kib",
         "main_minor_faults",
         "main_system_us",
@@ -41,6 +40,7 @@ class End:
         "spawner_rss_kib",
         "start_failure",
         "started_ns",
+        "stolen",
         "tree_us",
         "unreaped",
         "warnings",
@@ -51,7 +51,7 @@ class End:
         self.start_failure: tuple[str, int, int] | None = None
         self.empty = False
         self.unreaped = False
-        self.helper_silent = True
+        self.stolen = False
         self.requested_ns = self.started_ns = self.ended_ns = 0
         self.main_user_us = self.main_system_us = self.main_maxrss_kib = self.main_minor_faults = 0
         self.spawner_rss_kib = 0
@@ -64,7 +64,8 @@ class End:
 
     def take_exit(self, event: Any) -> None:
         """The main process was reaped (EXITED)."""
-        self.exit = _exit(event.code, event.detail)
+        self.exit = _exit(event.code, event.detail) if event.detail >= 0 else Exit()
+        self.stolen = event.detail < 0
         self.ended_ns = event.time_ns
         self.main_user_us, self.main_system_us = event.user_us, event.system_us
         self.main_maxrss_kib, self.main_minor_faults = event.maxrss_kib, event.minor_faults
@@ -73,7 +74,6 @@ class End:
 
     def take_notice(self, notice: Any) -> None:
         """The init helper reaped the main process and ended its tree (ENDED)."""
-        self.helper_silent = False
         self.exit = _exit(notice.code, notice.detail)
         self.ended_ns = notice.time_ns
         self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
@@ -118,7 +118,11 @@ def conclude(
         if field not in reading.usage:
             reading.put(field, end.peaks.get(name), "sampled every 50 ms (psutil)")
     error = None
-    if end.exit is None and not end.unreaped:
+    if end.stolen:
+        message = "the exit status went to another waiter of this process, or SIGCHLD is ignored in it"
+        error = StartError(stage="wait", errno=10, message=message)
+        end.unreaped = True
+    elif end.exit is None and not end.unreaped:
         error = StartError(stage="helper", errno=3, message="the init helper was killed, so the job's end is not known")
         end.unreaped = True
     elif end.unreaped:

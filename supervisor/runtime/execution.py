@@ -20,7 +20,7 @@ from supervisor.kernel.launch import HelperLaunch, direct_block, spawn, spawn_fo
 from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
-from supervisor.model.outcome import Exit, Outcome, StartError, Verdict
+from supervisor.model.outcome import Outcome, StartError, Verdict
 from supervisor.runtime.clock import Clock
 from supervisor.runtime.conclude import End, conclude, failed_outcome
 
@@ -48,6 +48,7 @@ class Execution:
         "_host",
         "_root",
         "causes",
+        "ending",
         "engine",
         "on_change",
         "outcome",
@@ -72,6 +73,7 @@ class Execution:
         self.causes: list[str] = []
         self.pid = 0
         self.relay_errno = 0
+        self.ending = False  # the outcome is being made: what is raised from then on is no reason to try again
         self.on_change: Callable[[Execution], None] | None = None
         self.tree: CgroupTree | HelperTree | None = None
         self._host = host
@@ -234,7 +236,9 @@ class Execution:
             self._conclude()
             return
         found, of_time = clock.look(now_ns, self.tree, self.streams.last_ns())
-        if found is not None:
+        if isinstance(self.tree, HelperTree) and self.tree.lost:
+            self.tree.destroy()  # the job attacked it, so nothing about the tree can be trusted any more
+        elif found is not None:
             self._reached(found, graceful=of_time and self.spec.limit_grace_ns > 0)
 
     def _reached(self, limit: str, graceful: bool = False) -> None:
@@ -319,6 +323,7 @@ class Execution:
     # ---- the end ----
 
     def _conclude(self) -> None:
+        self.ending = True
         self.streams.drain()
         if self._end.start_failure is not None:
             self._close_tree()
@@ -358,7 +363,3 @@ class Execution:
     def flushing(self) -> bool:
         """The job is over but relayed bytes still wait for a slow reader."""
         return self.streams.pending()
-
-    def exit_of(self) -> Exit | None:
-        """How the main process ended, once it has."""
-        return self._end.exit

@@ -139,9 +139,8 @@ def run_execution(
             on_launch()
         return drive(execution, on_event)
     except BaseException:
-        if execution.tree is None:  # it never ran, or is over
-            execution.release()
-            raise
-        execution.stop(0)
-        drive(execution)
+        if execution.tree is not None and execution.outcome is None and not execution.ending:
+            execution.stop(0)
+            drive(execution)
+        execution.release()
         raise

@@ -7,6 +7,7 @@ import os
 
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.kernel.accounts import home_environment, resolve
+from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
 from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, JobSpec, grace_ns
 from supervisor.model.value import value
@@ -82,13 +83,15 @@ def make_spec(
     Raises :class:`ConfigError` with every problem found, :class:`UnsupportedError` for a user this
     process may not become.
     """
+    if sandbox not in (None, "none", "basic", "strict"):
+        raise ConfigError(f"sandbox: {sandbox!r} is not a level; there are none, basic and strict")
     if sandbox not in (None, "none"):
         raise UnsupportedError("sandbox", "this version runs jobs without a sandbox only (sandbox='none')")
     if capture_output and (stdout is not None or stderr is not None):
         raise ConfigError("capture_output: cannot be combined with stdout or stderr")
     if process_group not in (None, 0):
         raise ConfigError("process_group: only 0, a group of its own, is supported")
-    made = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
+    made = limits if isinstance(limits, Limits) else _limits(limits or {})
     if timeout is not None:
         made = tighten(made, Limits(wall_time_max=timeout))
     credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
@@ -121,6 +124,15 @@ def make_spec(
         preexec=tuple(preexec),
         labels=labels,
     )
+
+
+def _limits(given: Mapping[str, Any]) -> Limits:
+    unknown = [name for name in given if name not in LIMITS]
+    if unknown:
+        from supervisor.model.policy import nearest
+
+        raise ConfigError(*(f"limits: {name!r} is not a limit{nearest(str(name), LIMITS)}" for name in unknown))
+    return Limits(**given)
 
 
 def _argv(args: Command) -> tuple[str | bytes, ...]:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 SPAWNERS = 2
 
 
+def _close_unused(opening: asyncio.Future[Ground]) -> None:
+    """The scope was cancelled while its ground was being found."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
 class Supervisor:
     """Owns one cgroup subtree, one native engine and the jobs started through it.
 
@@ -47,10 +53,19 @@ class Supervisor:
     async def __aenter__(self) -> Supervisor:
         """Raises :class:`ConfigError` when the cgroup named cannot be used."""
         loop = asyncio.get_running_loop()
-        self._ground = await loop.run_in_executor(None, Ground, self._cgroup)
-        self._engine = Engine(events_per_poll=256)
-        self._engine.start_spawners(SPAWNERS)
-        loop.add_reader(self._engine.fileno(), self._on_ready)
+        opening = loop.run_in_executor(None, Ground, self._cgroup)
+        try:
+            self._ground = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
+            raise
+        try:
+            self._engine = Engine(events_per_poll=256)
+            self._engine.start_spawners(SPAWNERS)
+            loop.add_reader(self._engine.fileno(), self._on_ready)
+        except BaseException:
+            self._release()
+            raise
         return self
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
@@ -84,7 +99,7 @@ class Supervisor:
         engine, ground = self._engine, self._ground
         self._engine = self._ground = None
         if engine is not None:
-            asyncio.get_running_loop().remove_reader(engine.fileno())
+            asyncio.get_running_loop().remove_reader(engine.fileno())  # without effect when it was never added
             engine.close()
         if ground is not None:
             ground.close()
@@ -134,12 +149,17 @@ class Supervisor:
         plan, host = self._ground.plan(spec)
         execution = Execution(self._engine, spec, plan, host, self._ground.root)
         job = Job(self, execution, text)
+        try:
+            if spec.preexec:
+                execution.launch()
+            else:
+                execution.submit()
+        except BaseException:
+            execution.release()
+            raise
         self._jobs[execution.token] = job
         if spec.preexec:
-            execution.launch()
             job._settle()
-        else:
-            execution.submit()
         return job
 
     async def changed(self, job: Job, done: Callable[[], bool]) -> None:

@@ -31,7 +31,6 @@ HEARS = (
     "while True: signal.pause()"
 )
 DEAF = "import os, signal, sys\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready %d\\n' % os.getpid())\nwhile True: signal.pause()"
-RUN = "import os, sys; os.execv(sys.argv[1], ['ringfence', 'run', '--quiet', *sys.argv[2:]])"
 
 
 @contextmanager
@@ -237,12 +236,13 @@ EDITOR = (
     "import os, signal, sys, termios, tty\n"
     "assert os.isatty(0) and os.isatty(1) and os.isatty(2)\n"
     "os.close(os.open('/dev/tty', os.O_RDWR))\n"
-    "size = lambda: print('size', *termios.tcgetwinsize(0), end='.\\r\\n', flush=True)\n"
-    "signal.signal(signal.SIGWINCH, lambda *_: size())\n"
+    "say = lambda *words: os.write(1, ' '.join(map(str, words)).encode() + b'.\\r\\n')\n"
+    "size = lambda *_: say('size', *termios.tcgetwinsize(0))\n"
+    "signal.signal(signal.SIGWINCH, size)\n"
     "tty.setraw(0); size()\n"
     "while True:\n"
     "  key = os.read(0, 1)\n"
-    "  print('key', key[0], end='.\\r\\n', flush=True)\n"
+    "  say('key', key[0])\n"
     "  if key == b'q': sys.exit(17)\n"
 )
 

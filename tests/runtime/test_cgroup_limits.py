@@ -97,6 +97,13 @@ def test_memory_min_and_low_are_in_the_kernel() -> None:
     assert outcome.stdout.split() == [b"4194304", b"8388608"], outcome
 
 
+@pytest.mark.requires("memory")
+def test_a_kill_from_outside_is_no_memory_limit() -> None:
+    """SIGKILL under a cap on memory, without an oom_kill in the evidence."""
+    outcome = supervisor.run(sh("kill -9 $$"), limits={"memory_max": "256M"})
+    assert (outcome.verdict, outcome.limits_hit) == ("signaled", ())
+
+
 # tasks
 
 

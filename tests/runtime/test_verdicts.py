@@ -58,13 +58,6 @@ def test_a_kill_from_outside_is_a_signal_and_no_limit() -> None:
     assert (outcome.verdict, outcome.exit.signal, outcome.killed) == ("signaled", 9, False)
 
 
-@pytest.mark.requires("memory")
-def test_a_kill_from_outside_is_no_memory_limit() -> None:
-    """SIGKILL under a cap on memory, without an oom_kill in the evidence."""
-    outcome = supervisor.run(sh("kill -9 $$"), limits={"memory_max": "256M"})
-    assert (outcome.verdict, outcome.limits_hit) == ("signaled", ())
-
-
 def wait_ended(pid: int, holder: str) -> None:
     """Until the job has ended and whoever holds its tree has said so."""
     with open(f"/proc/{pid}/stat", encoding="utf-8") as file:

@@ -12,7 +12,7 @@ from pathlib import Path
 import facts
 import pytest
 from programs import probe, python, sh
-from waiting import Line, is_alive, wait_dead
+from waiting import SLOW, Line, is_alive, wait_dead
 
 import supervisor
 
@@ -37,7 +37,7 @@ def test_what_a_job_leaves_behind_goes_with_it(shape: str) -> None:
 def test_a_limit_ends_the_whole_tree_and_not_only_the_main_process(shape: str) -> None:
     """Wall time; the main process is alive until then."""
     with Line() as line:
-        outcome = supervisor.run(probe("daemon", shape, line.end, "stay"), pass_fds=[line.end], limits={"wall_time_max": 0.8})
+        outcome = supervisor.run(probe("daemon", shape, line.end, "stay"), pass_fds=[line.end], limits={"wall_time_max": 0.8 * SLOW})
         assert outcome.verdict == "wall_limit", outcome
         line.release()
         assert line.read(timeout=1)
@@ -69,7 +69,7 @@ def test_a_job_with_a_pid_namespace_of_its_own_is_ended_whole() -> None:
     with Line() as line:
         inside = probe("daemon", "deaf", line.end, "stay")
         command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", *inside]
-        outcome = supervisor.run(command, pass_fds=[line.end], limits={"wall_time_max": 1.0})
+        outcome = supervisor.run(command, pass_fds=[line.end], limits={"wall_time_max": 1.0 * SLOW})
         assert outcome.verdict == "wall_limit", outcome
         line.release()
         assert int(line.read(timeout=1)) < 20
@@ -81,7 +81,7 @@ def test_many_generations_are_ended_whole() -> None:
     """A ladder of forty processes, each the child of the one before."""
     with Line() as line:
         code = "import os, signal, sys\nfor n in range(40):\n  if os.fork(): break\nelse: os.write(int(sys.argv[1]), b'deep\\n')\nsignal.pause()"
-        outcome = supervisor.run(python(code, line.end), pass_fds=[line.end], limits={"wall_time_max": 1.0})
+        outcome = supervisor.run(python(code, line.end), pass_fds=[line.end], limits={"wall_time_max": 1.0 * SLOW})
         assert outcome.verdict == "wall_limit"
         line.release()
         assert line.read(timeout=1) == "deep"
