@@ -340,9 +340,12 @@ int sup_output_drain(struct sup_output *output)
     for (int i = 1; i < STREAMS; i++) {
         struct stream *stream = &output->streams[i];
         int64_t n = 1;
-        int left = 0; /* what the job itself left: somebody outside its tree may hold the pipe and write on */
-        if (stream->open && ioctl(stream->in.fd, FIONREAD, &left) < 0)
-            left = BIG_PIPE;
+        /* What the job itself left: somebody outside its tree may hold the pipe and write on. A terminal tells only a
+         * part of what it holds, which is never more than a big pipe. */
+        int left = BIG_PIPE;
+        struct stat info;
+        if (stream->open && fstat(stream->in.fd, &info) == 0 && S_ISFIFO(info.st_mode))
+            ioctl(stream->in.fd, FIONREAD, &left);
         while (stream->open && !output->limit_hit && n > 0 && left > 0) {
             n = read_some(stream);
             if (n == -EINTR)

@@ -186,6 +186,10 @@ class _Run:
         if not pairs and not self.parsed.flag("clear-env"):
             return None
         env = {"PATH": os.environ.get("PATH", os.defpath)} if self.parsed.flag("clear-env") else dict(os.environ)
+        if "user" in self.parsed.values:
+            from supervisor.kernel.accounts import home_environment
+
+            env |= home_environment(self.parsed.values["user"])
         for pair in pairs:
             name, equals, text = pair.partition("=")
             if not equals or not name:

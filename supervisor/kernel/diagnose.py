@@ -29,7 +29,7 @@ def start_error(stage: str, number: int, index: int, plan: LaunchPlan) -> StartE
     shown = [hook for hook in plan.hooks if hook.stage == stage]
     if shown:
         detail = f" ({shown[0].text})" if len(shown) == 1 or stage != "rlimit" else f" ({_hook_text(plan, stage, index)})"
-    return StartError(stage=stage, errno=number, message=f"step {stage}{detail}: {reason}{_hint(stage, number)}")
+    return StartError(stage=stage, errno=number, message=f"step {stage}{detail}: {reason}{_hint(stage, number, plan)}")
 
 
 def _hook_text(plan: LaunchPlan, stage: str, index: int) -> str:
@@ -37,11 +37,13 @@ def _hook_text(plan: LaunchPlan, stage: str, index: int) -> str:
     return hook.text if hook is not None and hook.stage == stage else stage
 
 
-def _hint(stage: str, number: int) -> str:
+def _hint(stage: str, number: int, plan: LaunchPlan) -> str:
     if stage == "parent_death_signal" and number == errno.EOWNERDEAD:
         return ": the supervisor died meanwhile"
     if stage == "stdio" and number == errno.EBADF:
-        return ": limit_nofile leaves no room for the standard streams, give at least 3"
+        if plan.limits.limit_nofile is not None and plan.limits.limit_nofile.soft < 3:
+            return ": limit_nofile leaves no room for the standard streams, give at least 3"
+        return ": a standard stream is a descriptor that is not open"
     if stage == "clone" and number == errno.EAGAIN:
         return ": the limit on processes of this user, cgroup or host is reached"
     return ""

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from supervisor.errors import ConfigError
+from supervisor.kernel import native
 from supervisor.model.policy import FILE_MAX_BYTES, Profile, parse_policy, pick
 
 
@@ -35,16 +37,26 @@ def load_profile(reference: str) -> Profile:
     return pick(parse_policy(read_text(path, FILE_MAX_BYTES), source=path), name, path)
 
 
-class ResultFile:
-    """Owns the place of a result: opened before the work starts, written in one go, renamed into place.
+def _link(fd: int, folder: str, name: str) -> None:
+    """Give a nameless file a name; with a directory descriptor, so that Python takes linkat(2), which follows /proc's link."""
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd)
+    finally:
+        os.close(folder_fd)
 
-    A character device (``/dev/null``, a terminal) is written directly. Raises :class:`ConfigError`
-    at once when the path is a FIFO, a directory or not writable.
+
+class ResultFile:
+    """Owns the place of a result: opened before the work starts, put into place whole at the end.
+
+    Until then the bytes are in a file without a name (O_TMPFILE, Linux 3.11), so that not even SIGKILL leaves
+    anything behind. A character device (``/dev/null``, a terminal) is written directly. Raises
+    :class:`ConfigError` at once when the path is a FIFO, a directory or not writable.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._temporary = ""
+        self._nameless = False
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
@@ -54,29 +66,47 @@ class ResultFile:
         if stat.S_ISCHR(mode):
             self._fd = self._open(path, os.O_WRONLY)
         elif stat.S_ISREG(mode):
-            folder, name = os.path.split(os.path.realpath(path))
-            self._path = os.path.join(folder, name)
-            self._temporary = os.path.join(folder, f".{name}.ringfence-{os.getpid()}")
-            self._fd = self._open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            self._nameless = True
+            try:
+                self._path = os.path.realpath(path)
+            except OSError as error:  # the working directory is gone
+                raise ConfigError(f"result: {error.strerror}", source=path) from None
+            self._fd = self._open_nameless()
         else:
             raise ConfigError("result: is not a regular file; a result must be readable after the end", source=path)
+
+    def _open_nameless(self) -> int:
+        folder = os.path.dirname(self._path)
+        try:
+            return os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL) or not os.access(folder, os.W_OK):
+                raise ConfigError(f"result: {error.strerror}", source=self._path) from None
+        return -1  # a file system without nameless files: a named one, at the end only
 
     def _open(self, path: str, flags: int) -> int:
         try:
             return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
         except OSError as error:
-            raise ConfigError(f"result: {error.strerror}", source=self._path) from None
+            raise ConfigError(f"result: {error.strerror}", source=path) from None
 
     def write(self, text: str) -> None:
         """Write it all and put it in place; raises :class:`ConfigError` and leaves nothing half-done (disk full)."""
-        raw = text.encode()
+        folder, name = os.path.split(self._path)
+        temporary = os.path.join(folder, f".{name}.{os.getpid()}-{native.now_ns()}") if self._nameless else ""
         try:
+            if self._fd < 0:
+                self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            raw = text.encode()
             while raw:
                 raw = raw[os.write(self._fd, raw) :]
-            if self._temporary:
-                os.rename(self._temporary, self._path)
-                self._temporary = ""
+            if temporary and not os.path.exists(temporary):
+                _link(self._fd, folder, os.path.basename(temporary))
+            if temporary:
+                os.rename(temporary, self._path)
         except OSError as error:
+            if temporary and os.path.exists(temporary):
+                os.unlink(temporary)
             raise ConfigError(f"result: {error.strerror}", source=self._path) from None
         finally:
             self.close()
@@ -86,9 +116,3 @@ class ResultFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        if self._temporary:
-            try:
-                os.unlink(self._temporary)
-            except FileNotFoundError:
-                pass
-            self._temporary = ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, Final
 
-PROVEN, MISSING, FAILED = "proven", "missing", "FAILED"
+PROVEN, MISSING, OPTIONAL, FAILED = "proven", "missing", "optional", "FAILED"
 
 GROW: Final = "b = []\nwhile len(b) < 96: b.append(bytearray(1 << 20))"
 FORKS: Final = "import os, sys\nfor n in range(64):\n    if os.fork() == 0:\n        import signal; signal.pause()"
@@ -225,6 +225,8 @@ def _surroundings() -> Iterator[Finding]:
         import prctl  # noqa: F401
     except (ImportError, NameError):
         remedy = "pip install 'ringfence[daemon]' (GPL-3.0-or-later; needs gcc and libcap-dev)"
-        yield Finding(name="python-prctl", status=MISSING, detail="serves Python preexec hooks; nothing else needs it", remedy=remedy)
+        yield Finding(
+            name="python-prctl", status=OPTIONAL, detail="not installed; serves Python preexec hooks; nothing else needs it", remedy=remedy
+        )
     else:
         yield Finding(name="python-prctl", status=PROVEN, detail="importable, for Python preexec hooks")

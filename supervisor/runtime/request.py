@@ -105,7 +105,7 @@ def make_spec(
         stdin=_stream("stdin", stdin),
         stdout=COLLECT if capture_output else _stream("stdout", stdout),
         stderr=COLLECT if capture_output else _stream("stderr", stderr),
-        input=_input(input, text),
+        input=b"" if stdin == PIPE and input is None else _input(input, text),  # as subprocess.run: the end at once
         limits=made,
         best_effort=frozenset(best_effort),
         credentials=credentials,

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from supervisor.errors import JobFailed
+from supervisor.errors import ConfigError, JobFailed
+from supervisor.model.spec import JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.oneshot import run_spec
 from supervisor.runtime.request import make_spec, text_mode
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    args: Command,
+    args: Command | JobSpec,
     *,
     check: bool = False,
     text: bool | None = None,
@@ -26,7 +27,7 @@ def run(
     universal_newlines: bool | None = None,
     **options: Any,
 ) -> Outcome:
-    """Run a command to its end inside limits and return its :class:`Outcome`.
+    """Run a command (or a :class:`JobSpec`) to its end inside limits and return its :class:`Outcome`.
 
     Takes ``subprocess.run``'s arguments by their names (``input stdin stdout stderr capture_output text
     encoding errors cwd env check user group umask pass_fds start_new_session timeout``) and ours:
@@ -39,7 +40,9 @@ def run(
     KeyboardInterrupt the job's whole tree is killed before the exception goes on.
     """
     mode = text_mode(text, encoding, errors, universal_newlines)
-    outcome = run_spec(make_spec(args, text=mode, **options))
+    if isinstance(args, JobSpec) and options:
+        raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
+    outcome = run_spec(args if isinstance(args, JobSpec) else make_spec(args, text=mode, **options))
     if mode.encoding is not None:
         outcome = replace(outcome, stdout=mode.decode(outcome.stdout), stderr=mode.decode(outcome.stderr))
     if check and not outcome.ok:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.errors import ClosedError
+from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.native import OUTPUT_END, Engine
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.job import Job
@@ -123,6 +123,8 @@ class Supervisor:
         from supervisor.model.spec import JobSpec
 
         mode = text_mode(text, encoding, errors)
+        if isinstance(args, JobSpec) and options:
+            raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
         spec = args if isinstance(args, JobSpec) else make_spec(args, text=mode, **options)
         job = self._launch(spec, mode)
         try:
