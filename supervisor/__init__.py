@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
+    from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
     from supervisor.runtime.run import run
     from supervisor.runtime.supervisor import Supervisor
@@ -44,6 +45,7 @@ __all__ = [
     "Job",
     "JobFailed",
     "JobSpec",
+    "JobState",
     "Limits",
     "Outcome",
     "SpawnError",
@@ -63,6 +65,7 @@ _HOMES = {
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
+    "supervisor.model.state": "JobState",
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.supervisor": "Supervisor",

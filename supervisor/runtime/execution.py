@@ -21,6 +21,7 @@ from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
 from supervisor.model.outcome import Outcome, StartError, Verdict
+from supervisor.model.state import JobState
 from supervisor.runtime.clock import Clock
 from supervisor.runtime.conclude import End, conclude, failed_outcome
 
@@ -68,7 +69,7 @@ class Execution:
         self.spec = spec
         self.plan = plan
         self.token = engine.new_token()
-        self.state = "starting"
+        self.state: str = JobState.STARTING
         self.outcome: Outcome | None = None
         self.causes: list[str] = []
         self.pid = 0
@@ -154,8 +155,8 @@ class Execution:
         self.pid = pid
         self._end.started_ns = started_ns
         self._clock.start(self.plan, self._host.processors, started_ns)
-        if self.state == "starting":
-            self._become("running")
+        if self.state == JobState.STARTING:
+            self._become(JobState.RUNNING)
         if self.causes:  # ended by somebody while it was starting
             self.kill()
 
@@ -269,8 +270,8 @@ class Execution:
         self._clock.kill_by(native.now_ns() + grace_ns)
         if self.tree is None:
             return
-        was_paused = self.state == "paused"
-        self._become("stopping")
+        was_paused = self.state == JobState.PAUSED
+        self._become(JobState.STOPPING)
         if signal:
             self.tree.signal_main(signal)
         if was_paused:  # a paused job gets its chance too
@@ -280,20 +281,20 @@ class Execution:
         """SIGKILL to the whole tree, now."""
         if self.tree is None or self.outcome is not None:
             return  # still starting: noted in causes, and done as soon as it has started
-        if self.state != "stopping":
-            self._become("stopping")
+        if self.state != JobState.STOPPING:
+            self._become(JobState.STOPPING)
         self.tree.kill()
         self._clock.killed(native.now_ns())
 
     def pause(self) -> bool:
         """Stop the whole tree; wall and idle time stand still. False when there is nothing to pause."""
-        if self.state != "running" or self.tree is None:
+        if self.state != JobState.RUNNING or self.tree is None:
             return False
         self.tree.pause()
         now_ns = native.now_ns()
         self._end.paused_at = now_ns
         self._clock.pause(now_ns)
-        self._become("paused")
+        self._become(JobState.PAUSED)
         return True
 
     def resume(self) -> bool:
@@ -305,8 +306,8 @@ class Execution:
         self._end.paused_ns += now_ns - self._end.paused_at
         self._end.paused_at = None
         self._clock.resume(now_ns)
-        if self.state == "paused":
-            self._become("running")
+        if self.state == JobState.PAUSED:
+            self._become(JobState.RUNNING)
         return True
 
     def signal(self, number: int) -> bool:
@@ -357,7 +358,7 @@ class Execution:
     def _finish(self, outcome: Outcome) -> None:
         self._clock.stop()
         self.outcome = outcome
-        self._become("failed" if outcome.verdict in (Verdict.START_FAILED, Verdict.SANDBOX_ERROR) else "terminated")
+        self._become(JobState.FAILED if outcome.verdict in (Verdict.START_FAILED, Verdict.SANDBOX_ERROR) else JobState.TERMINATED)
 
     @property
     def flushing(self) -> bool:

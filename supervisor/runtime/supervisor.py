@@ -7,6 +7,7 @@ import asyncio
 
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.native import OUTPUT_END, Engine
+from supervisor.model.state import JobState
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
@@ -128,7 +129,7 @@ class Supervisor:
         spec = args if isinstance(args, JobSpec) else make_spec(args, text=mode, **options)
         job = self._launch(spec, mode)
         try:
-            await self.changed(job, lambda: job.state != "starting")
+            await self.changed(job, lambda: job.state != JobState.STARTING)
         except asyncio.CancelledError:
             job._execution.stop(0)
             raise
