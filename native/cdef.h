@@ -87,6 +87,7 @@ int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size)
 int sup_lock(int fd, int wait);        /* flock(2), exclusive; wait 0: -EAGAIN when somebody holds it */
 int sup_duplicate(int fd, int least);  /* fcntl(F_DUPFD_CLOEXEC) */
 int sup_socketpair(int32_t ret_fds[2]); /* SOCK_SEQPACKET, close-on-exec; Python's socket module costs 8 ms to import */
+int sup_become_subreaper(void);
 int sup_pidfd_open(int pid);
 int sup_pidfd_send_signal(int pidfd, int signal);
 uint64_t sup_now(void); /* CLOCK_MONOTONIC, ns */

@@ -5,6 +5,10 @@
 #include "ringfence.h"
 #include "syscalls.h"
 
+#include <linux/prctl.h>
+
+int sup_become_subreaper(void) { return (int)sup_sys5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+
 int sup_pidfd_open(int pid) { return (int)sup_sys2(__NR_pidfd_open, pid, 0); }
 
 int sup_pidfd_send_signal(int pidfd, int signal) { return (int)sup_sys4(__NR_pidfd_send_signal, pidfd, signal, 0, 0); }

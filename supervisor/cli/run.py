@@ -230,11 +230,23 @@ class _Run:
             execution = self._execution = Execution(engine, spec, plan, host, ground.root)
             if self._terminal is not None:
                 self._terminal.connect(engine, execution)
+            if ground.root is None:
+                return self._drive_adopting(execution)
             return run_execution(execution, self._on_event, self._terminal.release if self._terminal is not None else None)
         finally:
             if self._terminal is not None:
                 self._terminal.close()
             engine.close()
+
+    def _drive_adopting(self, execution: Execution) -> Outcome:
+        """Without a cgroup: what a job sets free by killing its init helper comes to us, and ends with the job."""
+        from supervisor.kernel.strays import adopt, end_strays
+
+        adopt()
+        try:
+            return run_execution(execution, self._on_event, self._terminal.release if self._terminal is not None else None)
+        finally:
+            end_strays()
 
     def _on_event(self, event: Any) -> None:
         if event.kind == SIGNAL:

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import facts
 import pytest
 from command import run, start
 from programs import RINGFENCE, sh
+from waiting import PATIENCE, eventually, wait_dead
 
 
 def names(folder: Path) -> list[str]:
@@ -108,7 +110,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_result_alone(tmp_path: Path) -> 
 
 
 def test_a_killed_ringfence_leaves_no_half_result(tmp_path: Path) -> None:
-    """The old one is there whole."""
+    """The old one is there whole, and nothing beside it."""
     (tmp_path / "result").write_text("old")
     read_end, write_end = os.pipe()
     with start("run", "--result", tmp_path / "result", *sh("echo ready; exec sleep 60"), stdout=write_end) as process:
@@ -116,7 +118,7 @@ def test_a_killed_ringfence_leaves_no_half_result(tmp_path: Path) -> None:
         assert os.read(read_end, 100) == b"ready\n"
         process.kill()
     os.close(read_end)
-    assert (tmp_path / "result").read_text() == "old"
+    assert (tmp_path / "result").read_text() == "old" and names(tmp_path) == ["result"]
     import supervisor
 
     supervisor.run(["true"])  # sweeps what the killed one left in the cgroup tree
@@ -172,6 +174,42 @@ def test_a_slow_reader_gets_every_byte() -> None:
             os.sched_yield()
     assert process.returncode == 0
     assert b"".join(got) == b"".join(b"%07d\n" % n * 1000 for n in range(300))
+
+
+@pytest.mark.requires("root", "ordinary")
+def test_a_stuck_reader_of_a_pipe_that_cannot_be_opened_anew_does_not_stop_the_clock() -> None:
+    """Root's pipe under an ordinary user's ringfence: the command is ended at its wall time while nobody reads."""
+    command = [facts.ordinary_python(), "-m", "supervisor", "run", "--output-max=1G", "--wall-time-max=500ms"]
+    command += sh("echo $$ >&2; exec yes")
+    options = {"cwd": "/", "env": facts.ordinary_environment(), "user": facts.NOBODY, "group": facts.NOBODY, "extra_groups": []}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
+        assert process.stderr is not None
+        wait_dead(int(process.stderr.readline()))
+        _out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 124 and b"wall_limit" in err
+
+
+def test_a_ringfence_that_only_waits_for_a_stuck_reader_ends_when_it_is_told_to() -> None:
+    """The command is over, its status known, and what the reader did not take is dropped."""
+    read_end, write_end = os.pipe()
+    script = sh("echo $$ >&2; head -c 100000 /dev/zero; exit 3")
+    with start("run", "--output-max=1G", *script, stdout=write_end, stderr=subprocess.PIPE) as process:
+        os.close(write_end)
+        assert process.stderr is not None
+        wait_dead(int(process.stderr.readline()))
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        eventually(lambda: not children.read_text())
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(PATIENCE) == 3
+    os.close(read_end)
+
+
+def test_relayed_output_that_cannot_be_written_is_told() -> None:
+    """/dev/full: 125 and one line, although the command itself ended well."""
+    done = closed('"$1" run --output-max=1M echo x > /dev/full')
+    assert done.returncode == 125
+    assert done.stderr == "ringfence: the command's output could not be written: No space left on device\n"
 
 
 def test_relaying_does_not_change_the_callers_descriptors() -> None:

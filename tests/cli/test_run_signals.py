@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from command import leftovers, start
 from programs import RINGFENCE, python
-from waiting import PATIENCE, eventually, is_alive, wait_dead
+from waiting import PATIENCE, Line, eventually, is_alive, wait_dead
 
 HEARS = (
     "import os, signal, sys\n"
@@ -132,6 +132,20 @@ def _pending(pid: int, number: int) -> bool:
         if line.startswith("ShdPnd:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
     return False
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(fifo: tuple[str, int], tmp_path: Path) -> None:
+    """nohup: a hang-up ends neither of us, and the command goes on to its own end."""
+    path, fd = fifo
+    program = speaker("os.write(int(sys.argv[1]), b'ready\\n'); sys.stdin.read(); sys.exit(7)", path)
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    with running("--result", tmp_path / "result", *program, **options) as process:
+        assert heard(fd) == "ready" and process.stdin is not None
+        process.send_signal(signal.SIGHUP)
+        process.stdin.close()
+    assert process.returncode == 7
+    assert json.loads((tmp_path / "result").read_text())["verdict"] == "nonzero_exit"
 
 
 @pytest.mark.usefixtures("holder")
@@ -359,3 +373,13 @@ def test_the_shell_sees_a_stopped_and_continued_job(fifo: tuple[str, int]) -> No
         process.terminate()
         assert heard(fd) == "15"
     assert process.returncode == 55
+
+
+@pytest.mark.usefixtures("no_cgroup")
+def test_a_job_that_kills_its_init_helper_sets_nothing_free() -> None:
+    """Its daemons come to the command, which is their sub-reaper, and end with it."""
+    with Line() as line:  # standard output, which every process of the job holds
+        script = "setsid sleep 60 & kill -KILL $PPID; sleep 60"
+        done = subprocess.Popen([RINGFENCE, "run", "--", "sh", "-c", script], stdout=line.end)
+        assert done.wait(20) == 125
+        line.wait_closed()

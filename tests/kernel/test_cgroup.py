@@ -12,8 +12,9 @@ from pathlib import Path
 
 import facts
 import pytest
-from waiting import eventually, wait_dead
+from waiting import eventually, is_alive, wait_dead
 
+import supervisor
 from supervisor import CgroupError, ConfigError
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.cgroup_root import CgroupRoot, open_cgroup_root, sweep
@@ -101,6 +102,37 @@ def test_what_a_dead_supervisor_left_is_killed_and_removed() -> None:
     sweep(base)  # or whoever else starts just now
     wait_dead(int(pid))
     assert not os.path.exists(os.path.join(base, name))
+
+
+def test_a_dead_supervisors_directory_is_swept_although_its_job_holds_the_lock() -> None:
+    """The lock came to the job with the descriptor; the mark names an owner that is gone for certain."""
+    holds = DIES.replace("start_new_session=True", "start_new_session=True, pass_fds=[root.fd]")
+    done = subprocess.run([sys.executable, "-c", holds], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    base, name, pid = done.stdout.split()
+    try:
+        sweep(base)
+        assert not os.path.exists(os.path.join(base, name)) and not is_alive(int(pid))
+    finally:
+        if is_alive(int(pid)):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_the_sweep_touches_nothing_that_only_has_a_name_like_ours() -> None:
+    """Without our mark a directory is somebody else's: it and the process in it outlive a job of ours."""
+    base = facts.cgroup_base()
+    assert base is not None
+    stranger = base / "ringfence-1-000000001"
+    stranger.mkdir()
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        try:
+            (stranger / "cgroup.procs").write_text(str(child.pid))
+            assert supervisor.run(["true"]).ok
+            assert stranger.is_dir() and child.poll() is None
+        finally:
+            child.kill()
+            child.wait()
+            eventually(lambda: not stranger.exists() or _removed(str(stranger)))
 
 
 def test_the_sweep_leaves_the_living_and_strangers_alone(root: CgroupRoot) -> None:

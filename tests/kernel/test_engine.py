@@ -7,6 +7,8 @@ import os
 import select
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,3 +146,19 @@ def test_native_results_below_zero_become_errors() -> None:
     child.err, child.stage, child.index = 2, native.STAGE_NUMBERS["exec"], 1
     error = native.spawn_error(child)
     assert isinstance(error, SpawnError) and (error.stage, error.errno) == ("exec", 2)
+
+
+def test_threads_that_read_at_once_each_get_their_own_files_text(tmp_path: Path) -> None:
+    """Eight files, 5,000 reads of each by a thread of its own."""
+    for name in "abcdefgh":
+        (tmp_path / name).write_text(name * 1000)
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def wrong(name: str) -> int:
+        return sum(native.read_at(folder, name) != name * 1000 for _ in range(5000))
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(wrong, "abcdefgh")) == [0] * 8
+    finally:
+        os.close(folder)

@@ -203,6 +203,8 @@ def test_a_signal_is_only_a_signal(signal: int) -> None:
         (Limits(wall_time_max=1), Usage(wall_ns=3 * S + 1, paused_ns=2 * S), Verdict.WALL_LIMIT, "wall_time_max"),
         (Limits(output_max=10), Usage(stdout_bytes=6, stderr_bytes=5), Verdict.OUTPUT_LIMIT, "output_max"),
         (Limits(output_max=10), Usage(stdout_bytes=11), Verdict.OUTPUT_LIMIT, "output_max"),
+        (Limits(memory_max="64M"), Usage(memory_peak_bytes=(68 << 20) + 1), Verdict.MEMORY_LIMIT, "memory_max"),
+        (Limits(tasks_max=5), Usage(tasks_peak=6), Verdict.TASKS_LIMIT, "tasks_max"),
     ],
 )
 @pytest.mark.parametrize("end", [DONE, Exit(code=3), Exit(signal=6)])
@@ -219,6 +221,8 @@ def test_usage_above_a_limit_gives_its_verdict_and_nobody_was_killed(
         (Limits(wall_time_max=1), Usage(wall_ns=S)),
         (Limits(wall_time_max=1), Usage(wall_ns=3 * S, paused_ns=2 * S)),
         (Limits(output_max=10), Usage(stdout_bytes=5, stderr_bytes=5)),
+        (Limits(memory_max="64M"), Usage(memory_peak_bytes=68 << 20)),  # the kernel charges in batches
+        (Limits(tasks_max=5), Usage(tasks_peak=5)),
         (Limits(cpu_time_max="infinity", wall_time_max="infinity", output_max="infinity"), Usage(cpu_ns=S, wall_ns=S, stdout_bytes=S)),
         (Limits(cpu_time_max=1, wall_time_max=1, output_max=1), Usage()),
     ],

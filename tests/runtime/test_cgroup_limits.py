@@ -10,7 +10,7 @@ from typing import Any
 
 import facts
 import pytest
-from programs import probe, python, sh
+from programs import RINGFENCE, probe, python, sh
 
 import supervisor
 from supervisor import Outcome
@@ -102,6 +102,13 @@ def test_a_kill_from_outside_is_no_memory_limit() -> None:
     """SIGKILL under a cap on memory, without an oom_kill in the evidence."""
     outcome = supervisor.run(sh("kill -9 $$"), limits={"memory_max": "256M"})
     assert (outcome.verdict, outcome.limits_hit) == ("signaled", ())
+
+
+@pytest.mark.requires("memory")
+def test_an_oom_kill_at_a_limit_that_the_job_set_for_a_part_of_itself_is_not_the_hosts() -> None:
+    """A ringfence in a ringfence: the inner one's verdict is the outer one's exit code, and nothing else."""
+    outcome = run([RINGFENCE, "run", "--memory-max=20M", *probe("bomb", 0, 100)], memory_max="300M")
+    assert (outcome.verdict, outcome.exit.code, outcome.limits_hit, outcome.killed) == ("nonzero_exit", 124, (), False), outcome
 
 
 # tasks

@@ -79,6 +79,15 @@ async def test_cancelling_start_kills_what_was_being_started() -> None:
         line.wait_closed(timeout=1)
 
 
+async def test_cancelling_the_way_into_the_scope_leaves_nothing() -> None:
+    """Its place in the cgroup tree is being made in a thread meanwhile: that is given back (see nothing_is_left)."""
+    entering = asyncio.create_task(Supervisor().__aenter__())
+    await asyncio.sleep(0)  # it runs up to its first wait
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+
+
 async def test_cancelling_a_waiter_leaves_the_job_alone() -> None:
     """Others still wait for it, and it still runs."""
     async with Supervisor() as sup:

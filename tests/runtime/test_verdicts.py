@@ -143,3 +143,15 @@ def test_json_of_an_outcome_has_the_contracts_shape() -> None:
     assert made["version"] == 1 and made["exit"] == {"code": 0, "signal": None, "core": False}
     known = {name for name, number in made["usage"].items() if number not in (None, {}) and name != "paused_ns"}
     assert known == set(made["sources"]), (known ^ set(made["sources"]), os.environ.get("RINGFENCE_CGROUP"))
+
+
+def test_an_exit_that_the_kernel_kept_from_us_is_not_made_up(holder: str) -> None:
+    """SIGCHLD ignored by the caller: nobody can wait for a child then. The init helper waits for the command itself."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        outcome = supervisor.run(sh("exit 3"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    stage = None if outcome.error is None else outcome.error.stage
+    expected = ("sandbox_error", None, "wait") if holder == "cgroup" else ("nonzero_exit", 3, None)
+    assert (outcome.verdict, outcome.exit.code, stage) == expected, outcome

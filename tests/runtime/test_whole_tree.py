@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import facts
@@ -94,6 +96,19 @@ def test_the_init_helper_that_is_killed_by_the_job_is_no_success(no_cgroup: None
     outcome = supervisor.run(python(code), limits={"wall_time_max": 5})
     assert outcome.verdict == "sandbox_error", outcome
     assert outcome.error is not None and outcome.error.stage == "helper"
+
+
+@pytest.mark.parametrize("loop", ["os.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass", "while True: os.kill(os.getppid(), signal.SIGSTOP)"])
+async def test_the_init_helper_that_is_stopped_by_the_job_does_not_stop_the_limits(loop: str, no_cgroup: None) -> None:
+    """Once, or again and again: the job is ended all the same, and other jobs of the supervisor are not held up."""
+    async with supervisor.Supervisor() as sup, asyncio.timeout(10 * SLOW):
+        job = await sup.start(python(f"import os, signal\n{loop}"), limits={"cpu_time_max": 0.3})
+        while job.outcome is None:
+            before = time.monotonic()
+            assert (await sup.run(["true"])).ok
+            assert time.monotonic() - before < 1 * SLOW
+        outcome = await job.wait()
+    assert outcome.verdict in ("cpu_limit", "sandbox_error") and outcome.exit.code is None, outcome
 
 
 RUNNER = """

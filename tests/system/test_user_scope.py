@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 import supervisor
 
@@ -16,9 +17,12 @@ pytestmark = [pytest.mark.requires("vm", "user")]
 RINGFENCE = Path(sys.executable).with_name("ringfence")
 
 
+def command() -> Path:
+    return RINGFENCE if RINGFENCE.exists() else Path("/job/bin/ringfence")
+
+
 def ringfence(*arguments: str) -> subprocess.CompletedProcess[str]:
-    found = RINGFENCE if RINGFENCE.exists() else Path("/job/bin/ringfence")
-    return subprocess.run([found, *arguments], capture_output=True, text=True, check=False, timeout=50)
+    return subprocess.run([command(), *arguments], capture_output=True, text=True, check=False, timeout=50)
 
 
 def test_a_user_holds_a_job_to_its_memory_without_root() -> None:
@@ -43,3 +47,20 @@ def test_the_doctor_proves_memory_tasks_and_quota() -> None:
     proven = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("proven")}
     assert {"cgroup", "tree", "memory_max", "tasks_max", "cpu_quota"} <= proven, done.stdout
     assert os.geteuid() != 0
+
+
+def processes(words: str) -> list[str]:
+    """Ids of the processes with this command line."""
+    ps = subprocess.run(["ps", "-e", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    return [line.split()[0] for line in ps.stdout.splitlines() if line.split(None, 1)[1] == words]
+
+
+def test_a_later_command_sweeps_the_scope_that_a_killed_one_left() -> None:
+    """SIGKILL to ``ringfence run`` leaves a daemon of its job in a scope nobody owns; the next command ends it."""
+    script = "setsid sleep 98.7 & echo ready; exec sleep 98.6"
+    with subprocess.Popen([command(), "run", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        eventually(lambda: processes("sleep 98.7"))
+        process.kill()
+    assert ringfence("run", "--", "true").returncode == 0
+    eventually(lambda: not processes("sleep 98.7") and not processes("sleep 98.6"))
