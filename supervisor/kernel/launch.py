@@ -138,10 +138,11 @@ def _remove_cgroup(child: Any, block: bytes, cgroup_root_fd: int) -> None:
         child.cgroup_fd = -1
 
 
-def spawn_forked(block: bytes, cgroup_root_fd: int, preexec: tuple[Callable[[], object], ...]) -> tuple[Any, str]:
+def spawn_forked(block: bytes, cgroup_root_fd: int, leaf: str, preexec: tuple[Callable[[], object], ...]) -> tuple[Any, str]:
     """Launch with Python callables before the hooks: a real fork, so it costs what the parent's memory costs.
 
-    The callables run in the child, single-threaded, in order. Returns the ``struct sup_child`` and,
+    The callables run in the child, single-threaded, in order. ``leaf`` is the cgroup that the child joins,
+    below the root. Returns the ``struct sup_child`` and,
     when a callable raised, its exception as text. Raises OSError when no process can be made.
     """
     child = ffi.new("struct sup_child *")
@@ -150,7 +151,8 @@ def spawn_forked(block: bytes, cgroup_root_fd: int, preexec: tuple[Callable[[], 
     procs_fd = -1
     pipe = [-1, -1]
     try:
-        procs_fd = _open_procs(block, cgroup_root_fd) if cgroup_root_fd >= 0 else -1
+        if cgroup_root_fd >= 0:
+            procs_fd = os.open(f"{leaf}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_root_fd)
         pipe = list(os.pipe2(os.O_CLOEXEC))
         pid = _fork_quietly()
     except OSError:
@@ -173,12 +175,6 @@ def spawn_forked(block: bytes, cgroup_root_fd: int, preexec: tuple[Callable[[], 
     if not raw:
         return child, ""
     return child, _failed_fork(child, raw, block, cgroup_root_fd)
-
-
-def _open_procs(block: bytes, cgroup_root_fd: int) -> int:
-    leaf_at = int.from_bytes(block[24:28], "little")
-    leaf = block[leaf_at : block.index(b"\0", leaf_at)]
-    return os.open(leaf + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_root_fd)
 
 
 def _fork_quietly() -> int:

@@ -10,7 +10,6 @@ import os
 
 from supervisor._native import ffi as ffi
 from supervisor._native import lib as lib
-from supervisor.errors import SpawnError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,11 +109,6 @@ def send_signal(pidfd: int, signal: int) -> bool:
 def open_pidfd(pid: int) -> int:
     """A pidfd of a process that is known to be alive or not yet reaped; raises OSError."""
     return check(lib.sup_pidfd_open(pid))
-
-
-def spawn_error(child: Any) -> SpawnError:
-    """The error a ``struct sup_child`` describes."""
-    return SpawnError(child.err, os.strerror(child.err), STAGES[child.stage], child.index)
 
 
 class Engine:

@@ -8,7 +8,7 @@ from supervisor.kernel.evidence import Reading, read_cgroup
 from supervisor.kernel.tree import CgroupTree
 from supervisor.model.classify import Evidence, classify
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
-from supervisor.model.spec import COLLECT
+from supervisor.model.spec import COLLECT, RELAY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,5 +187,5 @@ def _read_streams(plan: LaunchPlan, streams: Streams, reading: Reading) -> None:
     if not streams.collects:
         return
     for number, name, stream in ((1, "stdout_bytes", plan.stdout), (2, "stderr_bytes", plan.stderr)):
-        if stream in (-4, -5):
+        if stream in (COLLECT, RELAY):
             reading.put(name, streams.count(number), "counted on the way")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Execution: one job from launch to outcome, driven by whatever loop owns the engine.
 
-It waits for nothing itself: a driver hands it the engine's events (:meth:`on_event`) and the time
-(:meth:`on_time`, due at :attr:`deadline_ns`), so the same state machine serves the synchronous
-one-shot path, which imports no asyncio, and the asynchronous supervisor.
+A driver hands it the engine's events (:meth:`on_event`) and the time (:meth:`on_time`, due at
+:attr:`deadline_ns`), so the same state machine serves the synchronous one-shot path, which imports no
+asyncio, and the asynchronous supervisor. Only pausing waits, for the freezer, and asking the init
+helper, for its answer, both for milliseconds.
 
 States are the contract's: ``starting running paused stopping terminated failed``. Whatever makes the
 supervisor end a job is noted in ``causes`` before it acts.
@@ -112,7 +113,7 @@ class Execution:
         message = ""
         try:
             if self.spec.preexec:
-                child, message = spawn_forked(self._block, root_fd, self.spec.preexec)
+                child, message = spawn_forked(self._block, root_fd, f"{self.cgroup_name}/{self.plan.cgroup_leaf}", self.spec.preexec)
             else:
                 child = spawn(self._block, root_fd)
             if child.err == 0:

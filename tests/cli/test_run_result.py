@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import facts
 import pytest
@@ -181,7 +182,13 @@ def test_a_stuck_reader_of_a_pipe_that_cannot_be_opened_anew_does_not_stop_the_c
     """Root's pipe under an ordinary user's ringfence: the command is ended at its wall time while nobody reads."""
     command = [facts.ordinary_python(), "-m", "supervisor", "run", "--output-max=1G", "--wall-time-max=500ms"]
     command += sh("echo $$ >&2; exec yes")
-    options = {"cwd": "/", "env": facts.ordinary_environment(), "user": facts.NOBODY, "group": facts.NOBODY, "extra_groups": []}
+    options: dict[str, Any] = {
+        "cwd": "/",
+        "env": facts.ordinary_environment(),
+        "user": facts.NOBODY,
+        "group": facts.NOBODY,
+        "extra_groups": [],
+    }
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         assert process.stderr is not None
         wait_dead(int(process.stderr.readline()))
@@ -191,10 +198,8 @@ def test_a_stuck_reader_of_a_pipe_that_cannot_be_opened_anew_does_not_stop_the_c
 
 def test_a_ringfence_that_only_waits_for_a_stuck_reader_ends_when_it_is_told_to() -> None:
     """The command is over, its status known, and what the reader did not take is dropped."""
-    read_end, write_end = os.pipe()
     script = sh("echo $$ >&2; head -c 100000 /dev/zero; exit 3")
-    with start("run", "--output-max=1G", *script, stdout=write_end, stderr=subprocess.PIPE) as process:
-        os.close(write_end)
+    with start("run", "--output-max=1G", *script, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         wait_dead(int(process.stderr.readline()))
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -202,7 +207,6 @@ def test_a_ringfence_that_only_waits_for_a_stuck_reader_ends_when_it_is_told_to(
         assert process.poll() is None
         process.terminate()
         assert process.wait(PATIENCE) == 3
-    os.close(read_end)
 
 
 def test_relayed_output_that_cannot_be_written_is_told() -> None:

@@ -17,7 +17,8 @@ from waiting import eventually, is_alive, wait_dead
 import supervisor
 from supervisor import CgroupError, ConfigError
 from supervisor.kernel.cgroup import Cgroup
-from supervisor.kernel.cgroup_root import CgroupRoot, open_cgroup_root, sweep
+from supervisor.kernel.cgroup_root import CgroupRoot, open_cgroup_root
+from supervisor.kernel.sweep import sweep
 from supervisor.kernel.tree import CgroupTree, wait_frozen
 
 pytestmark = pytest.mark.requires("cgroup")

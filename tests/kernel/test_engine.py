@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from waiting import Line
 
-from supervisor import SpawnError
 from supervisor.kernel import native
 from supervisor.kernel.native import EMPTY, EXITED, READY, SIGNAL, Engine
 
@@ -142,10 +141,6 @@ def test_native_results_below_zero_become_errors() -> None:
     assert native.check(3) == 3
     with pytest.raises(PermissionError):
         native.check(-13, "file")
-    child = native.ffi.new("struct sup_child *")
-    child.err, child.stage, child.index = 2, native.STAGE_NUMBERS["exec"], 1
-    error = native.spawn_error(child)
-    assert isinstance(error, SpawnError) and (error.stage, error.errno) == ("exec", 2)
 
 
 def test_threads_that_read_at_once_each_get_their_own_files_text(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def test_the_init_helper_that_is_killed_by_the_job_is_no_success(no_cgroup: None
     assert outcome.error is not None and outcome.error.stage == "helper"
 
 
-@pytest.mark.parametrize("loop", ["os.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass", "while True: os.kill(os.getppid(), signal.SIGSTOP)"])
+@pytest.mark.parametrize(
+    "loop", ["os.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass", "while True: os.kill(os.getppid(), signal.SIGSTOP)"]
+)
 async def test_the_init_helper_that_is_stopped_by_the_job_does_not_stop_the_limits(loop: str, no_cgroup: None) -> None:
     """Once, or again and again: the job is ended all the same, and other jobs of the supervisor are not held up."""
     async with supervisor.Supervisor() as sup, asyncio.timeout(10 * SLOW):
