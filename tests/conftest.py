@@ -21,6 +21,7 @@ import pytest
 
 REQUIRED = frozenset(name for name in os.environ.get("RINGFENCE_REQUIRED", "").replace(" ", "").split(",") if name)
 TIMEOUT_SECONDS = 60
+MISSING = pytest.StashKey[str]()
 LEFT_ALONE = ("model", "control", "meta", "vm", "demo", "bench")  # folders without processes of their own, or with rules of their own
 
 
@@ -45,14 +46,15 @@ def _needs(item: pytest.Item) -> list[str]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for name in _needs(item):
         if reason := facts.missing(name):
+            item.stash[MISSING] = name
             pytest.skip(f"requires {name}: {reason}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """A skipped test that needs something RINGFENCE_REQUIRED names is a failure."""
+    """A test that was skipped for the lack of something that RINGFENCE_REQUIRED names is a failure."""
     report: pytest.TestReport = yield  # type: ignore[assignment]
-    wanted = REQUIRED.intersection(_needs(item))
+    wanted = REQUIRED.intersection({item.stash.get(MISSING, "")})
     if report.skipped and wanted:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"

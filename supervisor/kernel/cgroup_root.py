@@ -149,20 +149,29 @@ def _enter_leaf(base: str, with_controllers: bool) -> None:
     Raises :class:`NoCgroup`, and steps back, when others live there and controllers are a must.
     """
     leaf = os.path.join(base, LEAF)
-    if os.path.realpath(find_mount() + own_cgroup()) == os.path.realpath(leaf):
-        return
+    there = os.path.realpath(find_mount() + own_cgroup()) == os.path.realpath(leaf)
+    if not there:
+        _step_into(leaf)
+    if with_controllers and not _enable(base) and native.read_path(os.path.join(base, "cgroup.controllers")).strip():
+        if not there:
+            _step_back(base, leaf)
+        raise NoCgroup("other processes live in it, so its controllers cannot be enabled")
+
+
+def _step_into(leaf: str) -> None:
     try:
         os.mkdir(leaf)
     except FileExistsError:
         pass
     native.write_path(os.path.join(leaf, "cgroup.procs"), str(os.getpid()))
-    if with_controllers and not _enable(base) and native.read_path(os.path.join(base, "cgroup.controllers")).strip():
-        native.write_path(os.path.join(base, "cgroup.procs"), str(os.getpid()))
-        try:
-            os.rmdir(leaf)
-        except OSError:
-            pass  # another supervisor stepped into it meanwhile
-        raise NoCgroup("other processes live in it, so its controllers cannot be enabled")
+
+
+def _step_back(base: str, leaf: str) -> None:
+    native.write_path(os.path.join(base, "cgroup.procs"), str(os.getpid()))
+    try:
+        os.rmdir(leaf)
+    except OSError:
+        pass  # another supervisor stepped into it meanwhile
 
 
 def _make_root(source: str, base: str, move: bool, with_controllers: bool = False) -> CgroupRoot:

@@ -66,11 +66,12 @@ def test_a_job_with_a_grace_gets_the_polite_signal_first_and_the_verdict_stays()
 
 
 def test_a_job_that_ignores_the_polite_signal_is_killed_when_the_grace_is_over() -> None:
-    """0.2 s of time and 0.3 s of grace."""
+    """A little time, in which it has surely begun to ignore the signal, and 0.3 s of grace."""
+    time_ns = int(0.2 * SLOW * S)
     code = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)"
-    outcome = supervisor.run(python(code), limits={"wall_time_max": 0.2}, kill_grace=0.3)
+    outcome = supervisor.run(python(code), limits={"wall_time_max": time_ns / S}, kill_grace=0.3)
     assert (outcome.verdict, outcome.exit.signal) == ("wall_limit", 9)
-    assert outcome.usage.wall_ns is not None and 0.5 * S <= outcome.usage.wall_ns < (0.5 + 0.7 * SLOW) * S
+    assert outcome.usage.wall_ns is not None and time_ns + 0.3 * S <= outcome.usage.wall_ns < time_ns + (0.3 + 0.7 * SLOW) * S
 
 
 def test_a_silent_sleeping_job_is_idle() -> None:

@@ -101,16 +101,17 @@ def test_the_init_helper_that_is_killed_by_the_job_is_no_success(no_cgroup: None
 @pytest.mark.parametrize(
     "loop", ["os.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass", "while True: os.kill(os.getppid(), signal.SIGSTOP)"]
 )
-async def test_the_init_helper_that_is_stopped_by_the_job_does_not_stop_the_limits(loop: str, no_cgroup: None) -> None:
+@pytest.mark.parametrize("limit", ["cpu_time_max", "wall_time_max"])
+async def test_the_init_helper_that_is_stopped_by_the_job_does_not_stop_the_limits(limit: str, loop: str, no_cgroup: None) -> None:
     """Once, or again and again: the job is ended all the same, and other jobs of the supervisor are not held up."""
     async with supervisor.Supervisor() as sup, asyncio.timeout(10 * SLOW):
-        job = await sup.start(python(f"import os, signal\n{loop}"), limits={"cpu_time_max": 0.3})
+        job = await sup.start(python(f"import os, signal\n{loop}"), limits={limit: 0.3})
         while job.outcome is None:
             before = time.monotonic()
             assert (await sup.run(["true"])).ok
             assert time.monotonic() - before < 1 * SLOW
         outcome = await job.wait()
-    assert outcome.verdict in ("cpu_limit", "sandbox_error") and outcome.exit.code is None, outcome
+    assert outcome.verdict in ("cpu_limit", "wall_limit", "sandbox_error") and outcome.exit.code is None, outcome
 
 
 RUNNER = """
