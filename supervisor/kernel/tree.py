@@ -143,7 +143,9 @@ class HelperTree:
         return ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
 
     def kill(self) -> None:
-        self._ask(KILL)
+        """Have the helper end the tree; one that the job stopped is continued for it."""
+        if self._ask(KILL):
+            os.kill(self.helper_pid, SIGCONT)
 
     def signal_main(self, signal: int) -> bool:
         return self._ask(SIGNAL, signal)
@@ -176,6 +178,7 @@ class HelperTree:
 
     def destroy(self) -> None:
         """End a helper that is lost, and what can be seen of its tree."""
+        self.lost = True
         for pid in [*self.members(), self.helper_pid]:
             try:
                 os.kill(pid, SIGKILL)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: After SIGKILL to the whole tree: how long its last task may take to die (a task stuck in the kernel never does).
 UNREAPED_PATIENCE_NS: Final = 5_000_000_000
+#: The same for an init helper that was told to end its tree, before it counts as lost: a job may have stopped it.
+HELPER_PATIENCE_NS: Final = 4_000_000_000
 
 
 class Clock:
@@ -55,10 +57,10 @@ class Clock:
         """A grace period ends then, unless an earlier one does."""
         self.kill_ns = due_ns if self.kill_ns is None else min(due_ns, self.kill_ns)
 
-    def killed(self, now_ns: int) -> None:
+    def killed(self, now_ns: int, patience_ns: int = UNREAPED_PATIENCE_NS) -> None:
         """The tree was sent SIGKILL; the first time counts."""
         if self.give_up_ns is None:
-            self.give_up_ns = now_ns + UNREAPED_PATIENCE_NS
+            self.give_up_ns = now_ns + patience_ns
 
     def pause(self, now_ns: int) -> None:
         self.paused = True

@@ -23,7 +23,7 @@ from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
 from supervisor.model.outcome import Outcome, StartError, Verdict
 from supervisor.model.state import JobState
-from supervisor.runtime.clock import Clock
+from supervisor.runtime.clock import HELPER_PATIENCE_NS, UNREAPED_PATIENCE_NS, Clock
 from supervisor.runtime.conclude import End, conclude, failed_outcome
 
 TYPE_CHECKING = False
@@ -234,14 +234,22 @@ class Execution:
             clock.kill_ns = None
             self.kill()
         if clock.give_up_ns is not None and now_ns >= clock.give_up_ns:
-            self._end.unreaped = True
-            self._conclude()
+            self._give_up(now_ns)
             return
         found, of_time = clock.look(now_ns, self.tree, self.streams.last_ns())
         if isinstance(self.tree, HelperTree) and self.tree.lost:
             self.tree.destroy()  # the job attacked it, so nothing about the tree can be trusted any more
         elif found is not None:
             self._reached(found, graceful=of_time and self.spec.limit_grace_ns > 0)
+
+    def _give_up(self, now_ns: int) -> None:
+        """The tree is not empty long after its kill: a lost helper is destroyed, a task nobody can kill is left to a sweep."""
+        if isinstance(self.tree, HelperTree) and not self.tree.lost:
+            self.tree.destroy()
+            self._clock.give_up_ns = now_ns + UNREAPED_PATIENCE_NS
+            return
+        self._end.unreaped = True
+        self._conclude()
 
     def _reached(self, limit: str, graceful: bool = False) -> None:
         """A limit is reached: note it, then act on it."""
@@ -285,7 +293,7 @@ class Execution:
         if self.state != JobState.STOPPING:
             self._become(JobState.STOPPING)
         self.tree.kill()
-        self._clock.killed(native.now_ns())
+        self._clock.killed(native.now_ns(), HELPER_PATIENCE_NS if isinstance(self.tree, HelperTree) else UNREAPED_PATIENCE_NS)
 
     def pause(self) -> bool:
         """Stop the whole tree; wall and idle time stand still. False when there is nothing to pause."""
