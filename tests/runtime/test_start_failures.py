@@ -321,6 +321,8 @@ def test_a_plan_larger_than_the_helper_takes_is_a_failed_start() -> None:
     assert outcome.exit_status() in (125, 126)
 
 
+# as an ordinary user: the D-Bus library leaves a socket to the collector when it cannot go on
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.usefixtures("holder")
 def test_no_descriptors_left_is_an_error_that_leaves_nothing() -> None:
     """EMFILE while the streams are opened, at every point where it can come; then everything works again."""
