@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError
 from supervisor.model.limit_kinds import LIMITS
-from supervisor.model.policy import limit_name, nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +105,8 @@ def _is_flag(name: str) -> bool:
 
 
 def _take(parsed: Parsed, name: str, value: str) -> None:
+    from supervisor.model.policy import limit_name, nearest
+
     if name == "property":
         key, equals, value = value.partition("=")
         limit = limit_name(key)

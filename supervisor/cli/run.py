@@ -10,9 +10,6 @@ from supervisor.errors import ConfigError, SupervisorError
 from supervisor.kernel.native import READY, SIGNAL, Engine
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
-from supervisor.model.outcome import Outcome, Verdict
-from supervisor.model.plan import explain
-from supervisor.model.policy import limit_name, nearest
 from supervisor.model.spec import COLLECT, JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.execution import Execution
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
 
     from supervisor.cli.terminal import Terminal
     from supervisor.kernel.files import ResultFile
+    from supervisor.model.outcome import Outcome
 
 REFUSED: Final = 125
 SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH = 1, 2, 3, 10, 12, 15, 18, 19, 20, 28
@@ -110,6 +108,8 @@ class _Run:
             spec = self._spec(limits, best_effort)
             ground = Ground(self.parsed.values.get("cgroup", ""))
             if self.parsed.flag("explain"):
+                from supervisor.model.plan import explain
+
                 _print(explain(ground.plan(spec)[0]))
                 return 0
             return self._report(self._drive(spec, ground))
@@ -127,6 +127,8 @@ class _Run:
         given = {name: texts if name.startswith("io_") and name != "io_weight" else texts[-1] for name, texts in self.parsed.limits.items()}
         limits = Limits(**given)
         names = {name for text in self.parsed.lists.get("best-effort", []) for name in text.split(",") if name}
+        if names:
+            from supervisor.model.policy import limit_name, nearest
         unknown = sorted(name for name in names if limit_name(name) is None)
         if unknown:
             raise ConfigError(f"--best-effort: {unknown[0]!r} is not a limit{nearest(unknown[0], LIMITS)}")
@@ -278,6 +280,8 @@ class _Run:
     # ---- saying how it went ----
 
     def _report(self, outcome: Outcome) -> int:
+        from supervisor.model.outcome import Verdict
+
         status = outcome.exit_status()
         if self._execution is not None and self._execution.relay_errno:
             _complain(f"the command's output could not be written: {os.strerror(self._execution.relay_errno)}")

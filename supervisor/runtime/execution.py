@@ -16,15 +16,13 @@ import os
 
 from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
-from supervisor.kernel.diagnose import start_error
 from supervisor.kernel.launch import HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
 from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
-from supervisor.model.outcome import Outcome, StartError, Verdict
 from supervisor.model.state import JobState
 from supervisor.runtime.clock import HELPER_PATIENCE_NS, UNREAPED_PATIENCE_NS, Clock
-from supervisor.runtime.conclude import End, conclude, failed_outcome
+from supervisor.runtime.end import End
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
+    from supervisor.model.outcome import Outcome
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.spec import JobSpec
 
@@ -162,6 +161,10 @@ class Execution:
             self.kill()
 
     def _fail(self, stage: str, number: int, index: int, message: str = "") -> None:
+        from supervisor.kernel.diagnose import start_error
+        from supervisor.model.outcome import StartError
+        from supervisor.runtime.conclude import failed_outcome
+
         error = start_error(stage, number, index, self.plan)
         if message:
             error = StartError(stage=stage, errno=number, message=f"step {stage}: {message}")
@@ -333,6 +336,8 @@ class Execution:
     # ---- the end ----
 
     def _conclude(self) -> None:
+        from supervisor.runtime.conclude import conclude
+
         self.ending = True
         self.streams.drain()
         if self._end.start_failure is not None:
@@ -367,7 +372,7 @@ class Execution:
     def _finish(self, outcome: Outcome) -> None:
         self._clock.stop()
         self.outcome = outcome
-        self._become(JobState.FAILED if outcome.verdict in (Verdict.START_FAILED, Verdict.SANDBOX_ERROR) else JobState.TERMINATED)
+        self._become(JobState.FAILED if outcome.verdict in ("start_failed", "sandbox_error") else JobState.TERMINATED)
 
     @property
     def flushing(self) -> bool:

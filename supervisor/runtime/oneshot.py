@@ -137,6 +137,8 @@ def run_execution(
         execution.launch()
         if on_launch is not None:
             on_launch()
+        import supervisor.runtime.conclude  # noqa: F401 - what only the end needs is loaded while the job runs
+
         return drive(execution, on_event)
     except BaseException:
         if execution.tree is not None and execution.outcome is None and not execution.ending:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import os
 
 from supervisor.errors import ConfigError, UnsupportedError
-from supervisor.kernel.accounts import home_environment, resolve
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
-from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, JobSpec, grace_ns
+from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, Credentials, JobSpec, grace_ns
 from supervisor.model.value import value
 
 TYPE_CHECKING = False
@@ -94,9 +93,13 @@ def make_spec(
     made = limits if isinstance(limits, Limits) else _limits(limits or {})
     if timeout is not None:
         made = tighten(made, Limits(wall_time_max=timeout))
-    credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
-    if user is not None and env is None:
-        env = {**os.environ, **home_environment(user)}
+    credentials = Credentials()
+    if (user, group, extra_groups) != (None, None, None):
+        from supervisor.kernel.accounts import home_environment, resolve
+
+        credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
+        if user is not None and env is None:
+            env = {**os.environ, **home_environment(user)}
     grace = None if kill_grace is None else grace_ns(kill_grace)
     return JobSpec(
         argv=_argv(args),

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""End: the facts of a job's end as they come in, before anything is concluded from them."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from supervisor.model.outcome import Exit
+
+
+class End:
+    """What is known of a job's end so far; filled in as it comes, read once."""
+
+    __slots__ = (
+        "cgroup_us",
+        "empty",
+        "ended_ns",
+        "exit",
+        "main_maxrss_kib",
+        "main_minor_faults",
+        "main_system_us",
+        "main_user_us",
+        "paused_at",
+        "paused_ns",
+        "peaks",
+        "requested_ns",
+        "spawner_rss_kib",
+        "start_failure",
+        "started_ns",
+        "stolen",
+        "tree_us",
+        "unreaped",
+        "warnings",
+    )
+
+    def __init__(self) -> None:
+        self.exit: Exit | None = None
+        self.start_failure: tuple[str, int, int] | None = None
+        self.empty = False
+        self.unreaped = False
+        self.stolen = False
+        self.requested_ns = self.started_ns = self.ended_ns = 0
+        self.main_user_us = self.main_system_us = self.main_maxrss_kib = self.main_minor_faults = 0
+        self.spawner_rss_kib = 0
+        self.tree_us: tuple[int, int] | None = None
+        self.cgroup_us: tuple[int, int, int] | None = None
+        self.paused_at: int | None = None
+        self.paused_ns = 0
+        self.warnings: list[str] = []
+        self.peaks: dict[str, int] = {}  # of a sampler
+
+    def take_exit(self, event: Any) -> None:
+        """The main process was reaped (EXITED)."""
+        self.exit = _exit(event.code, event.detail)
+        self.stolen = event.detail < 0
+        self.ended_ns = event.time_ns
+        self.main_user_us, self.main_system_us = event.user_us, event.system_us
+        self.main_maxrss_kib, self.main_minor_faults = event.maxrss_kib, event.minor_faults
+        if event.populated == 0 and event.cgroup_us[0] >= 0:
+            self.cgroup_us = (event.cgroup_us[0], event.cgroup_us[1], event.cgroup_us[2])
+
+    def take_notice(self, notice: Any) -> None:
+        """The init helper reaped the main process and ended its tree (ENDED)."""
+        self.exit = _exit(notice.code, notice.detail)
+        self.ended_ns = notice.time_ns
+        self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
+        self.main_maxrss_kib, self.main_minor_faults = notice.maxrss_kib, notice.minor_faults
+        self.tree_us = (notice.tree_user_us, notice.tree_system_us)
+        self.unreaped = notice.left > 0
+
+
+def _exit(code: int, detail: int) -> Exit:
+    from supervisor.model.outcome import Exit  # loaded while the job runs, see run_execution
+
+    return Exit() if detail < 0 else Exit(code=code) if detail == 0 else Exit(signal=code, core=detail == 2)
