@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from supervisor.control.watch import Watch, look, next_look, paused, resumed, watch_for
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Final
 
+    from supervisor.control.watch import Watch
     from supervisor.kernel.tree import Tree
     from supervisor.model.plan import LaunchPlan
     from supervisor.runtime.sampler import Sampler
@@ -25,10 +25,11 @@ class Clock:
     ``kill_ns``: when a polite stop turns into a kill; ``give_up_ns``: when a killed tree counts as stuck.
     """
 
-    __slots__ = ("_sampler", "_watch", "give_up_ns", "kill_ns", "paused")
+    __slots__ = ("_decide", "_sampler", "_watch", "give_up_ns", "kill_ns", "paused")
 
     def __init__(self, plan: LaunchPlan) -> None:
         self._watch: Watch | None = None
+        self._decide: ModuleType  # control.watch, loaded once a job has limits of time
         self._sampler: Sampler | None = None
         self.kill_ns: int | None = None
         self.give_up_ns: int | None = None
@@ -40,7 +41,12 @@ class Clock:
 
     def start(self, plan: LaunchPlan, processors: int, now_ns: int) -> None:
         """The job runs from now on."""
-        self._watch = watch_for(plan.limits, processors, now_ns)
+        limits = plan.limits
+        if (limits.cpu_time_max, limits.wall_time_max, limits.idle_time_max) != (None, None, None):
+            from supervisor.control import watch
+
+            self._decide = watch
+            self._watch = watch.watch_for(limits, processors, now_ns)
         if self._sampler is not None:
             self._sampler.start(now_ns)
 
@@ -65,18 +71,18 @@ class Clock:
     def pause(self, now_ns: int) -> None:
         self.paused = True
         if self._watch is not None:
-            self._watch = paused(self._watch, now_ns)
+            self._watch = self._decide.paused(self._watch, now_ns)
 
     def resume(self, now_ns: int) -> None:
         self.paused = False
         if self._watch is not None:
-            self._watch = resumed(self._watch, now_ns)
+            self._watch = self._decide.resumed(self._watch, now_ns)
 
     @property
     def due_ns(self) -> int | None:
         """The next time at which something is due, or None."""
         times = [time for time in (self.kill_ns, self.give_up_ns) if time is not None]
-        if self._watch is not None and (due := next_look(self._watch, 0)) is not None:
+        if self._watch is not None and (due := self._decide.next_look(self._watch, 0)) is not None:
             times.append(due)
         if self._sampler is not None and self._sampler.due_ns is not None and not self.paused:
             times.append(self._sampler.due_ns)
@@ -84,9 +90,9 @@ class Clock:
 
     def look(self, now_ns: int, tree: Tree, output_ns: int) -> tuple[str | None, bool]:
         """Compare with the limits that are due: the name of the one that is reached, and whether it is one of time."""
-        if self._watch is not None and (due := next_look(self._watch, 0)) is not None and now_ns >= due:
+        if self._watch is not None and (due := self._decide.next_look(self._watch, 0)) is not None and now_ns >= due:
             cpu_ns = tree.cpu_ns() if self._watch.needs_cpu else None
-            self._watch, found = look(self._watch, now_ns, cpu_ns, output_ns)
+            self._watch, found = self._decide.look(self._watch, now_ns, cpu_ns, output_ns)
             if found is not None:
                 self._watch = None
                 return found, True
