@@ -48,7 +48,7 @@ class CgroupRoot:
         self.fd = -1
 
 
-def open_cgroup_root(given: str = "", allow_scope: bool = True) -> CgroupRoot:
+def open_cgroup_root(given: str = "") -> CgroupRoot:
     """Find a place for our cgroups and make our directory in it.
 
     ``given``: a directory named by the caller (or by RINGFENCE_CGROUP); it must work or
@@ -62,7 +62,7 @@ def open_cgroup_root(given: str = "", allow_scope: bool = True) -> CgroupRoot:
     mount = find_mount()
     reasons = []
     for with_controllers in (True, False):  # a place without them still holds trees, so it serves when nothing better is found
-        for source, base, move in _sources(mount, allow_scope):
+        for source, base, move in _sources(mount):
             try:
                 return _make_root(source, base() if callable(base) else base, move, with_controllers)
             except (NoCgroup, OSError) as error:
@@ -89,7 +89,7 @@ def own_cgroup() -> str:
     raise NoCgroup("this process is in no cgroup v2 group")
 
 
-def _sources(mount: str, allow_scope: bool) -> Iterator[tuple[str, str | Callable[[], str], bool]]:
+def _sources(mount: str) -> Iterator[tuple[str, str | Callable[[], str], bool]]:
     """(name, directory or a function that makes it, whether we must move into a leaf of it)."""
     own = own_cgroup()
     path = mount + own.rstrip("/")
@@ -101,10 +101,7 @@ def _sources(mount: str, allow_scope: bool) -> Iterator[tuple[str, str | Callabl
     if _is_delegated(path):
         yield "delegated", path, True
     if os.geteuid() != 0:
-        if allow_scope:
-            yield "user scope", _user_scope, True
-        else:
-            yield "user scope", _no_scope, True
+        yield "user scope", _user_scope, True
     elif own == "/" and os.path.exists(mount + "/cgroup.events"):
         yield "container", mount, True
     else:
@@ -113,10 +110,6 @@ def _sources(mount: str, allow_scope: bool) -> Iterator[tuple[str, str | Callabl
 
 def _below_leaf(path: str) -> str:
     return os.path.dirname(path) if path.endswith("/" + LEAF) else path
-
-
-def _no_scope() -> str:
-    raise NoCgroup("not asked for")
 
 
 def _user_scope() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError
 from supervisor.model.limit_kinds import LIMITS
-from supervisor.model.limits import Limits, tighten
+from supervisor.model.limits import Limits
 from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False
@@ -138,11 +138,6 @@ def pick(profiles: Mapping[str, Profile], name: str, source: str) -> Profile:
     if name not in profiles:
         raise ConfigError(f"there is no profile {name!r}{nearest(name, profiles)}", source=source)
     return profiles[name]
-
-
-def combine(profile: Profile, limits: Limits) -> Limits:
-    """A profile and further limits together: of each the tighter one."""
-    return tighten(profile.limits, limits)
 
 
 class _Lines:
