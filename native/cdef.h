@@ -14,15 +14,16 @@ struct sup_child {
     int64_t spawner_rss_kib; /* our own peak: exec carries it into the child's ru_maxrss, so only more than it is the child's */
 };
 
-/* Run the plan's cgroup steps, clone, wait for the exec. On failure everything is undone, the child
- * reaped, and stage, err and index say what failed. Returns 0 or -err. Any thread may call it. */
-int sup_spawn(const void *plan, uint64_t size, int cgroup_root_fd, struct sup_child *ret_child);
+/* Run the plan's cgroup steps, clone, wait for the exec. The job's directory is "job-<job>" below cgroup_root_fd. On
+ * failure everything is undone, the child reaped, and stage, err and index say what failed. Returns 0 or -err. Any thread
+ * may call it. */
+int sup_spawn(const void *plan, uint64_t size, int cgroup_root_fd, uint64_t job, struct sup_child *ret_child);
 
 /* The two halves of a launch for a child that Python forked by itself (Python callables as hooks):
  * the parent makes the cgroups first; the child runs the hooks, and on failure writes a struct
  * sup_report to report_fd and returns. */
-int sup_prepare_cgroup(const void *plan, uint64_t size, int cgroup_root_fd, struct sup_child *ret_child);
-void sup_remove_cgroup(const void *plan, int cgroup_root_fd);
+int sup_prepare_cgroup(const void *plan, uint64_t size, int cgroup_root_fd, uint64_t job, struct sup_child *ret_child);
+void sup_remove_cgroup(const void *plan, int cgroup_root_fd, uint64_t job);
 int sup_child_exec(const void *plan, uint64_t size, int cgroup_procs_fd, int report_fd);
 
 /* ---- engine.c: one epoll set for everything a supervisor waits for ---- */
@@ -60,7 +61,7 @@ int sup_engine_unwatch_signals(struct sup_engine *engine);                      
 
 /* ---- spawner.c: launches on long-lived native threads ---- */
 int sup_engine_start_spawners(struct sup_engine *engine, int count);
-/* plan must stay valid until the SPAWNED event for the token arrives. */
+/* plan must stay valid until the SPAWNED event for the token arrives; the token is the job's number too. */
 int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd);
 
 /* ---- output.c: the pipes of one job ---- */

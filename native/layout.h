@@ -9,8 +9,8 @@ struct sup_hook {
     uint32_t data_off, data_len;
 };
 
-/* One step on the cgroup tree before the clone, on a path below the supervisor's cgroup.
- * value_off 0: create the directory. expect_off not 0: after the write some line of the file must
+/* One step on the cgroup tree before the clone, on a path below the job's own directory; the first makes that
+ * directory, path "". value_off 0: create the directory. expect_off not 0: after the write some line of the file must
  * hold every blank-separated word of that text. */
 struct sup_cgroup_step {
     uint32_t path_off, value_off, expect_off;
@@ -20,7 +20,7 @@ struct sup_plan {
     uint32_t magic, size;
     uint32_t hook_count, hooks_off;
     uint32_t step_count, steps_off;
-    uint32_t cgroup_leaf_off; /* the cgroup to be born in; 0: the parent's own */
+    uint32_t cgroup_leaf_off; /* the cgroup to be born in, below the job's own directory; 0: the parent's own */
     uint32_t argc, argv_off;  /* argc strings one after another */
     uint32_t envc, env_off;
     uint32_t pathc, paths_off; /* files to try in turn with execve(2) */

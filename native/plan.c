@@ -67,6 +67,8 @@ int sup_plan_check(const void *block, uint64_t size)
         if (!hook_fits(plan, &hooks[i]))
             return -EINVAL;
     const struct sup_cgroup_step *steps = (const void *)at(plan, plan->steps_off);
+    if (plan->step_count > 0 ? steps[0].value_off != 0 : plan->cgroup_leaf_off != 0)
+        return -EINVAL; /* the first step makes the directory that all else stands in */
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (string_end(plan, steps[i].path_off) == 0 || (steps[i].value_off != 0 && string_end(plan, steps[i].value_off) == 0) ||
             (steps[i].expect_off != 0 && string_end(plan, steps[i].expect_off) == 0))

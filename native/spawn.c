@@ -101,53 +101,80 @@ static int fail(struct sup_child *child, int stage, int err, int index)
     return -err;
 }
 
-static int run_step(const struct sup_plan *plan, const struct sup_cgroup_step *step, int index, int root_fd, struct sup_child *child)
+/* "job-<number>", the job's own directory. */
+static const char *job_directory(char name[32], uint64_t job)
+{
+    char *at = name + 31;
+    *at = '\0';
+    do
+        *--at = (char)('0' + job % 10);
+    while ((job /= 10) != 0);
+    return memcpy(at - 4, "job-", 4);
+}
+
+static int make_job_directory(int root_fd, uint64_t job, int index, struct sup_child *child)
+{
+    char name[32];
+    const char *directory = job_directory(name, job);
+    if (mkdirat(root_fd, directory, 0755) < 0)
+        return fail(child, SUP_STAGE_CGROUP_CREATE, errno, index);
+    child->cgroup_fd = openat(root_fd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return child->cgroup_fd < 0 ? fail(child, SUP_STAGE_CGROUP_CREATE, errno, index) : 0;
+}
+
+static int run_step(const struct sup_plan *plan, const struct sup_cgroup_step *step, int index, struct sup_child *child)
 {
     const char *path = text_at(plan, step->path_off);
     if (step->value_off == 0)
-        return mkdirat(root_fd, path, 0755) < 0 ? fail(child, SUP_STAGE_CGROUP_CREATE, errno, index) : 0;
+        return mkdirat(child->cgroup_fd, path, 0755) < 0 ? fail(child, SUP_STAGE_CGROUP_CREATE, errno, index) : 0;
     const char *value = text_at(plan, step->value_off);
-    int r = sup_write_at(root_fd, path, value, strlen(value));
+    int r = sup_write_at(child->cgroup_fd, path, value, strlen(value));
     if (r < 0)
         return fail(child, SUP_STAGE_CGROUP_WRITE, -r, index);
     if (step->expect_off == 0)
         return 0;
-    r = verify_step(root_fd, path, text_at(plan, step->expect_off));
+    r = verify_step(child->cgroup_fd, path, text_at(plan, step->expect_off));
     return r < 0 ? fail(child, SUP_STAGE_CGROUP_VERIFY, -r, index) : 0;
 }
 
 static const struct sup_cgroup_step *plan_steps(const struct sup_plan *plan) { return (const void *)text_at(plan, plan->steps_off); }
 
-static void remove_steps(const struct sup_plan *plan, uint32_t count, int root_fd)
+/* Remove the directories that the first count steps made, the job's own last, and close that one. */
+static void remove_steps(const struct sup_plan *plan, uint32_t count, int root_fd, uint64_t job, int cgroup_fd)
 {
     const struct sup_cgroup_step *steps = plan_steps(plan);
-    while (count-- > 0)
+    while (cgroup_fd >= 0 && count-- > 1)
         if (steps[count].value_off == 0)
-            unlinkat(root_fd, text_at(plan, steps[count].path_off), AT_REMOVEDIR);
+            unlinkat(cgroup_fd, text_at(plan, steps[count].path_off), AT_REMOVEDIR);
+    if (cgroup_fd >= 0)
+        close(cgroup_fd);
+    char name[32];
+    unlinkat(root_fd, job_directory(name, job), AT_REMOVEDIR);
 }
 
-void sup_remove_cgroup(const void *plan, int cgroup_root_fd)
+void sup_remove_cgroup(const void *plan, int cgroup_root_fd, uint64_t job)
 {
-    remove_steps(plan, ((const struct sup_plan *)plan)->step_count, cgroup_root_fd);
+    char name[32];
+    int cgroup_fd = openat(cgroup_root_fd, job_directory(name, job), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (cgroup_fd >= 0)
+        remove_steps(plan, ((const struct sup_plan *)plan)->step_count, cgroup_root_fd, job, cgroup_fd);
 }
 
-static int run_steps(const struct sup_plan *plan, int root_fd, struct sup_child *child)
+static int run_steps(const struct sup_plan *plan, int root_fd, uint64_t job, struct sup_child *child)
 {
-    const struct sup_cgroup_step *steps = plan_steps(plan);
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        int r = run_step(plan, &steps[i], (int)i, root_fd, child);
-        if (r < 0) {
-            remove_steps(plan, i, root_fd);
-            return r;
-        }
-    }
     if (plan->step_count == 0)
         return 0;
-    child->cgroup_fd = openat(root_fd, text_at(plan, steps[0].path_off), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (child->cgroup_fd >= 0)
-        return 0;
-    int r = fail(child, SUP_STAGE_CGROUP_CREATE, errno, 0);
-    remove_steps(plan, plan->step_count, root_fd);
+    const struct sup_cgroup_step *steps = plan_steps(plan);
+    int r = make_job_directory(root_fd, job, 0, child);
+    if (r < 0 && child->err == EEXIST)
+        return r; /* somebody else's: not ours to remove */
+    uint32_t done = 1;
+    while (r == 0 && done < plan->step_count && (r = run_step(plan, &steps[done], (int)done, child)) == 0)
+        done++;
+    if (r < 0) {
+        remove_steps(plan, done, root_fd, job, child->cgroup_fd);
+        child->cgroup_fd = -1;
+    }
     return r;
 }
 
@@ -193,17 +220,25 @@ static long clone_with_signals_held(struct sup_launch *launch, int leaf_fd, int 
     return pid;
 }
 
-static int launch_child(const struct sup_plan *plan, int root_fd, struct sup_child *child)
+/* The cgroup to be born in, -1 for the parent's own: the job's own directory, or one below it, which ret_opened then holds. */
+static int find_leaf(const struct sup_plan *plan, const struct sup_child *child, int *ret_leaf, int *ret_opened)
+{
+    *ret_leaf = plan->cgroup_leaf_off != 0 ? child->cgroup_fd : -1;
+    if (plan->cgroup_leaf_off == 0 || *text_at(plan, plan->cgroup_leaf_off) == '\0')
+        return 0;
+    *ret_leaf = *ret_opened = openat(child->cgroup_fd, text_at(plan, plan->cgroup_leaf_off), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return *ret_opened < 0 ? -errno : 0;
+}
+
+static int launch_child(const struct sup_plan *plan, struct sup_child *child)
 {
     cleanup_free void *vectors = malloc(sup_plan_vectors_size(plan));
     if (vectors == NULL)
         return fail(child, SUP_STAGE_PLAN, ENOMEM, 0);
-    cleanup_close int leaf_fd = -1;
-    if (plan->cgroup_leaf_off != 0) {
-        leaf_fd = openat(root_fd, text_at(plan, plan->cgroup_leaf_off), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (leaf_fd < 0)
-            return fail(child, SUP_STAGE_CGROUP_CREATE, errno, 0);
-    }
+    cleanup_close int opened_fd = -1;
+    int leaf_fd, found = find_leaf(plan, child, &leaf_fd, &opened_fd);
+    if (found < 0)
+        return fail(child, SUP_STAGE_CGROUP_CREATE, -found, 0);
     struct sup_report report = {0};
     int64_t exec_time[2] = {0, 0};
     struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report, .exec_time = exec_time};
@@ -233,24 +268,23 @@ static void start_child(struct sup_child *child)
     child->requested_ns = sup_now_ns();
 }
 
-int sup_prepare_cgroup(const void *block, uint64_t size, int cgroup_root_fd, struct sup_child *child)
+int sup_prepare_cgroup(const void *block, uint64_t size, int cgroup_root_fd, uint64_t job, struct sup_child *child)
 {
     start_child(child);
     if (sup_plan_check(block, size) < 0)
         return fail(child, SUP_STAGE_PLAN, EINVAL, 0);
-    return run_steps(block, cgroup_root_fd, child);
+    return run_steps(block, cgroup_root_fd, job, child);
 }
 
-int sup_spawn(const void *block, uint64_t size, int cgroup_root_fd, struct sup_child *child)
+int sup_spawn(const void *block, uint64_t size, int cgroup_root_fd, uint64_t job, struct sup_child *child)
 {
-    int r = sup_prepare_cgroup(block, size, cgroup_root_fd, child);
+    int r = sup_prepare_cgroup(block, size, cgroup_root_fd, job, child);
     if (r < 0)
         return r;
-    r = launch_child(block, cgroup_root_fd, child);
+    r = launch_child(block, child);
     if (r < 0 && child->cgroup_fd >= 0) {
-        close(child->cgroup_fd);
+        remove_steps(block, ((const struct sup_plan *)block)->step_count, cgroup_root_fd, job, child->cgroup_fd);
         child->cgroup_fd = -1;
-        sup_remove_cgroup(block, cgroup_root_fd);
     }
     return r;
 }

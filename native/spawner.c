@@ -48,7 +48,7 @@ static void *spawner_main(void *argument)
             continue;
         }
         pthread_mutex_unlock(&engine->lock);
-        sup_spawn(request->plan, request->size, request->cgroup_root_fd, &request->child);
+        sup_spawn(request->plan, request->size, request->cgroup_root_fd, request->token, &request->child);
         pthread_mutex_lock(&engine->lock);
         int first = engine->done == NULL;
         push(&engine->done_end, request);
@@ -99,7 +99,7 @@ static void undo_launch(struct launch_request *request, int error)
     close(child->pidfd);
     if (child->cgroup_fd >= 0) {
         close(child->cgroup_fd);
-        sup_remove_cgroup(request->plan, request->cgroup_root_fd);
+        sup_remove_cgroup(request->plan, request->cgroup_root_fd, request->token);
     }
     child->pid = child->pidfd = child->cgroup_fd = -1;
     child->stage = SUP_STAGE_CLONE;

@@ -23,28 +23,27 @@ if TYPE_CHECKING:
 HELPER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ringfence-init")
 
 
-def direct_block(plan: LaunchPlan, sources: Mapping[int, int], job_cgroup: str) -> bytes:
-    """The block of a launch straight into a cgroup."""
-    return pack(plan, _complete_hooks(plan.hooks, sources), job_cgroup)
-
-
-def _complete_hooks(hooks: tuple[Hook, ...], sources: Mapping[int, int]) -> tuple[Hook, ...]:
-    """The hooks with streams and parent put in; jobs that inherit their streams share one tuple."""
+def direct_block(plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
+    """The block of a launch straight into a cgroup; jobs of one plan that inherit their streams share one."""
     parent = os.getpid()
     if sources != INHERITED:
-        return _with_parent(_with_streams(hooks, sources), parent)
-    kept = _inheriting.get(id(hooks))
-    if kept is None or kept[0] is not hooks or kept[1] != parent:
+        return pack(plan, _complete_hooks(plan.hooks, sources, parent))
+    kept = _inheriting.get(id(plan))
+    if kept is None or kept[0] is not plan or kept[1] != parent:
         if len(_inheriting) >= MEMO_MAX:
             _inheriting.clear()
-        kept = _inheriting[id(hooks)] = (hooks, parent, _with_parent(_with_streams(hooks, sources), parent))
+        kept = _inheriting[id(plan)] = (plan, parent, pack(plan, _complete_hooks(plan.hooks, sources, parent)))
     return kept[2]
 
 
 INHERITED: Final = {0: 0, 1: 1, 2: 2}
 MEMO_MAX: Final = 64
-#: by id of the plan's hooks: those hooks (which keeps the id theirs), the parent, the result
-_inheriting: dict[int, tuple[tuple[Hook, ...], int, tuple[Hook, ...]]] = {}
+#: by id of the plan: that plan (which keeps the id its own), the parent, the block
+_inheriting: dict[int, tuple[LaunchPlan, int, bytes]] = {}
+
+
+def _complete_hooks(hooks: tuple[Hook, ...], sources: Mapping[int, int], parent: int) -> tuple[Hook, ...]:
+    return _with_parent(_with_streams(hooks, sources), parent)
 
 
 def _with_streams(hooks: tuple[Hook, ...], sources: Mapping[int, int]) -> tuple[Hook, ...]:
@@ -92,7 +91,7 @@ class HelperLaunch:
     def _pack(self, plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
         kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
         control, memory = self._theirs
-        os.write(memory, pack(plan, _with_parent(plan.hooks, 0), ""))
+        os.write(memory, pack(plan, _with_parent(plan.hooks, 0)))
         hooks = (
             Hook(stage="signals", text="", a=-1, b=-1),  # default, and blocked: the helper reads signals from a descriptor
             *stdio_hooks(sources),
@@ -100,7 +99,7 @@ class HelperLaunch:
             *(Hook(stage="pass_fd", text="", arg=fd) for fd in (control, memory, *(hook.arg for hook in kept))),
         )
         helper = replace(plan, argv=(b"ringfence-init", b"%d" % control, b"%d" % memory), env=b"", env_count=0, paths=(HELPER.encode(),))
-        return pack(helper, hooks, "")
+        return pack(helper, hooks)
 
     def release(self) -> None:
         """Close the helper's ends in this process."""
@@ -112,51 +111,51 @@ class HelperLaunch:
 assert ALL_SIGNALS == (1 << 64) - 1  # the helper's hook above says it as -1, the same 64 bits
 
 
-def spawn(block: bytes, cgroup_root_fd: int) -> Any:
-    """Launch on the calling thread; returns a ``struct sup_child``, whose ``err`` is not 0 on failure."""
+def spawn(block: bytes, cgroup_root_fd: int, job: int) -> Any:
+    """Launch on the calling thread, into the directory ``job-<job>``; returns a ``struct sup_child``, whose ``err`` is not 0 on failure."""
     child = ffi.new("struct sup_child *")
-    lib.sup_spawn(block, len(block), cgroup_root_fd, child)
+    lib.sup_spawn(block, len(block), cgroup_root_fd, job, child)
     return child
 
 
-def watch_or_undo(engine: Engine, token: int, child: Any, block: bytes, cgroup_root_fd: int) -> None:
+def watch_or_undo(engine: Engine, job: int, child: Any, block: bytes, cgroup_root_fd: int) -> None:
     """Watch the new child's exit; one that cannot be watched must not run on unseen. Raises OSError."""
     try:
-        engine.watch_child(token, child.pidfd, child.cgroup_fd)
+        engine.watch_child(job, child.pidfd, child.cgroup_fd)
     except OSError:
         native.send_signal(child.pidfd, 9)
         os.waitpid(child.pid, 0)
         os.close(child.pidfd)
-        _remove_cgroup(child, block, cgroup_root_fd)
+        _remove_cgroup(child, block, cgroup_root_fd, job)
         raise
 
 
-def _remove_cgroup(child: Any, block: bytes, cgroup_root_fd: int) -> None:
+def _remove_cgroup(child: Any, block: bytes, cgroup_root_fd: int, job: int) -> None:
     if child.cgroup_fd >= 0:
         os.close(child.cgroup_fd)
-        lib.sup_remove_cgroup(block, cgroup_root_fd)
+        lib.sup_remove_cgroup(block, cgroup_root_fd, job)
         child.cgroup_fd = -1
 
 
-def spawn_forked(block: bytes, cgroup_root_fd: int, leaf: str, preexec: tuple[Callable[[], object], ...]) -> tuple[Any, str]:
+def spawn_forked(block: bytes, cgroup_root_fd: int, job: int, leaf: str, preexec: tuple[Callable[[], object], ...]) -> tuple[Any, str]:
     """Launch with Python callables before the hooks: a real fork, so it costs what the parent's memory costs.
 
     The callables run in the child, single-threaded, in order. ``leaf`` is the cgroup that the child joins,
-    below the root. Returns the ``struct sup_child`` and,
+    below the directory of ``job``. Returns the ``struct sup_child`` and,
     when a callable raised, its exception as text. Raises OSError when no process can be made.
     """
     child = ffi.new("struct sup_child *")
-    if lib.sup_prepare_cgroup(block, len(block), cgroup_root_fd, child) < 0:
+    if lib.sup_prepare_cgroup(block, len(block), cgroup_root_fd, job, child) < 0:
         return child, ""
     procs_fd = -1
     pipe = [-1, -1]
     try:
-        if cgroup_root_fd >= 0:
-            procs_fd = os.open(f"{leaf}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup_root_fd)
+        if child.cgroup_fd >= 0:
+            procs_fd = os.open(f"{leaf}/cgroup.procs" if leaf else "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=child.cgroup_fd)
         pipe = list(os.pipe2(os.O_CLOEXEC))
         pid = _fork_quietly()
     except OSError:
-        _remove_cgroup(child, block, cgroup_root_fd)
+        _remove_cgroup(child, block, cgroup_root_fd, job)
         for fd in (procs_fd, *pipe):
             if fd >= 0:
                 os.close(fd)
@@ -174,7 +173,7 @@ def spawn_forked(block: bytes, cgroup_root_fd: int, leaf: str, preexec: tuple[Ca
     child.into_cgroup = 2
     if not raw:
         return child, ""
-    return child, _failed_fork(child, raw, block, cgroup_root_fd)
+    return child, _failed_fork(child, raw, block, cgroup_root_fd, job)
 
 
 def _fork_quietly() -> int:
@@ -201,10 +200,10 @@ def _forked_child(block: bytes, procs_fd: int, report_fd: int, preexec: tuple[Ca
         os._exit(127)
 
 
-def _failed_fork(child: Any, raw: bytes, block: bytes, cgroup_root_fd: int) -> str:
+def _failed_fork(child: Any, raw: bytes, block: bytes, cgroup_root_fd: int, job: int) -> str:
     os.waitpid(child.pid, 0)
     os.close(child.pidfd)
-    _remove_cgroup(child, block, cgroup_root_fd)
+    _remove_cgroup(child, block, cgroup_root_fd, job)
     child.pid = child.pidfd = -1
     report = ffi.from_buffer("int32_t *", bytearray(raw[:12]))
     child.stage, child.err, child.index = report[0], report[1], report[2]

@@ -69,12 +69,8 @@ MEMO_MAX: Final = 64
 _packed: dict[int, tuple[tuple[Hook, ...], int, bytes, bytes]] = {}
 
 
-def pack(plan: LaunchPlan, hooks: tuple[Hook, ...], job_cgroup: str) -> bytes:
-    """The block for one launch.
-
-    ``hooks`` are the plan's with the standard streams put in; ``job_cgroup`` is the name of the job's
-    own directory below the supervisor's, put in front of every path.
-    """
+def pack(plan: LaunchPlan, hooks: tuple[Hook, ...]) -> bytes:
+    """The block for every launch of the plan; ``hooks`` are the plan's with the standard streams put in."""
     hooks_at = _aligned(_HEADER_SIZE)
     steps_at = _aligned(hooks_at + _HOOK_SIZE * len(hooks))
     strings = _Strings(steps_at + _STEP_SIZE * len(plan.cgroup_steps))
@@ -82,13 +78,13 @@ def pack(plan: LaunchPlan, hooks: tuple[Hook, ...], job_cgroup: str) -> bytes:
     strings.add(hook_data)
     step_rows = [
         (
-            strings.add(f"{job_cgroup}/{step.path}".rstrip("/").encode() + b"\0"),
+            strings.add(step.path.encode() + b"\0"),
             strings.add(step.text.encode() + b"\0") if step.text else 0,
             strings.add(step.expect.encode() + b"\0") if step.expect else 0,
         )
         for step in plan.cgroup_steps
     ]
-    leaf_at = strings.add(f"{job_cgroup}/{plan.cgroup_leaf}".rstrip("/").encode() + b"\0") if plan.cgroup_steps else 0
+    leaf_at = strings.add(plan.cgroup_leaf.encode() + b"\0") if plan.cgroup_steps else 0
     argv_at = strings.add(b"\0".join(plan.argv) + b"\0")
     env_at = strings.add(plan.env) if plan.env else 0
     paths_at = strings.add(b"\0".join(plan.paths) + b"\0")

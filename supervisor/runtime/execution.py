@@ -97,7 +97,7 @@ class Execution:
         if self._root is None:
             self._helper = HelperLaunch(self.plan, self.streams.sources)
             return self._helper.block
-        return direct_block(self.plan, self.streams.sources, self.cgroup_name)
+        return direct_block(self.plan, self.streams.sources)
 
     @property
     def cgroup_name(self) -> str:
@@ -112,9 +112,9 @@ class Execution:
         message = ""
         try:
             if self.spec.preexec:
-                child, message = spawn_forked(self._block, root_fd, f"{self.cgroup_name}/{self.plan.cgroup_leaf}", self.spec.preexec)
+                child, message = spawn_forked(self._block, root_fd, self.token, self.plan.cgroup_leaf, self.spec.preexec)
             else:
-                child = spawn(self._block, root_fd)
+                child = spawn(self._block, root_fd, self.token)
             if child.err == 0:
                 watch_or_undo(self.engine, self.token, child, self._block, root_fd)
         except OSError:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 FRAMES_KEPT: Final = 256
+PLANS_KEPT: Final = 64
 
 
 class Ground:
@@ -34,6 +35,9 @@ class Ground:
         """Raises :class:`ConfigError` when ``cgroup`` (or RINGFENCE_CGROUP) names a place that cannot be used."""
         self.root: CgroupRoot | None = None
         self._frames: dict[object, Frame] = {}
+        self._plans: dict[
+            int, tuple[JobSpec, Environment, LaunchPlan]
+        ] = {}  # by id of the specification, kept so that the id stays its own
         self._own = make_environment({})
         reason = ""
         given = cgroup or os.environ.get("RINGFENCE_CGROUP", "")
@@ -56,13 +60,25 @@ class Ground:
         if devices:  # which device a path is on may change between two jobs: never kept
             host = replace(self.host, block_devices=devices)
             return make_plan(spec, host, self._environment()), host
+        own = self._environment()
+        kept = self._plans.get(id(spec))
+        if kept is not None and kept[0] is spec and kept[1] is own:
+            return kept[2], self.host
+        plan = make_plan(spec, self.host, own, self._frame(spec))
+        if not spec.input and not spec.preexec:  # nothing that is large or alive is kept
+            if len(self._plans) >= PLANS_KEPT:
+                self._plans.clear()
+            self._plans[id(spec)] = (spec, own, plan)
+        return plan, self.host
+
+    def _frame(self, spec: JobSpec) -> Frame:
         key = frame_key(spec)
         frame = self._frames.get(key)
         if frame is None:
             if len(self._frames) >= FRAMES_KEPT:
                 self._frames.clear()
             frame = self._frames[key] = make_frame(spec, self.host)
-        return make_plan(spec, self.host, self._environment(), frame), self.host
+        return frame
 
     def grant(self, plan: LaunchPlan) -> None:
         """For the only job on this ground: its shares hold against the rest of the host, not just inside our directory."""

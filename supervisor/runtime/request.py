@@ -11,10 +11,11 @@ from supervisor.model.limits import Limits, tighten
 from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, Credentials, JobSpec, grace_ns
 from supervisor.model.value import value
 
+NoneType = type(None)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import IO, Any
+    from typing import IO, Any, Final
 
     Command = Sequence[str | bytes | os.PathLike[str]] | str | bytes | os.PathLike[str]
     Stream = int | IO[Any] | None
@@ -43,6 +44,43 @@ def text_mode(text: bool | None, encoding: str | None, errors: str | None, unive
 
         encoding = locale.getpreferredencoding(False)
     return Text(encoding=encoding, errors=errors)
+
+
+#: Arguments whose meaning is their value alone: not files, which may be closed and opened again, nor names of users.
+PLAIN_TYPES: Final = frozenset({Limits, int, bool, float, str, NoneType})
+TIED_TO_SYSTEM: Final = frozenset({"user", "group", "extra_groups"})
+SPECS_KEPT: Final = 64
+_specs: dict[object, JobSpec] = {}
+
+
+def spec_for(args: Command, text: Text, options: Mapping[str, Any]) -> JobSpec:
+    """:func:`make_spec`, remembered: whoever starts one command a thousand times gets one specification, checked once."""
+    key = _key_of(args, text, options)
+    if key is None:
+        return make_spec(args, text=text, **options)
+    spec = _specs.get(key)
+    if spec is None:
+        spec = make_spec(args, text=text, **options)
+        if len(_specs) >= SPECS_KEPT:
+            _specs.clear()
+        _specs[key] = spec
+    return spec
+
+
+def _key_of(args: Command, text: Text, options: Mapping[str, Any]) -> object | None:
+    """Equal only for equal arguments of equal types; None for what cannot be remembered."""
+    if type(args) is not list or not TIED_TO_SYSTEM.isdisjoint(options):
+        return None
+    items = []
+    for name, item in options.items():
+        kind = type(item)
+        if kind not in PLAIN_TYPES and (kind is not bytes or item):
+            return None
+        items.append((name, kind, item))
+    for item in args:
+        if type(item) is not str:
+            return None
+    return (tuple(args), text, tuple(items))
 
 
 def make_spec(

@@ -7,19 +7,22 @@ import asyncio
 
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.native import OUTPUT_END, Engine
+from supervisor.model.classify import Evidence, Finding
+from supervisor.model.outcome import Exit, Outcome, Usage
+from supervisor.model.plan import LaunchPlan
+from supervisor.model.spec import JobSpec
 from supervisor.model.state import JobState
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
-from supervisor.runtime.request import make_spec, text_mode
+from supervisor.runtime.quicken import quicken
+from supervisor.runtime.request import spec_for, text_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from supervisor.model.outcome import Outcome
-    from supervisor.model.spec import JobSpec
     from supervisor.runtime.request import Command, Text
 
 SPAWNERS = 2
@@ -53,6 +56,7 @@ class Supervisor:
 
     async def __aenter__(self) -> Supervisor:
         """Raises :class:`ConfigError` when the cgroup named cannot be used."""
+        quicken(JobSpec, LaunchPlan, Exit, Usage, Evidence, Finding, Outcome)
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, Ground, self._cgroup)
         try:
@@ -121,12 +125,10 @@ class Supervisor:
         and :class:`UnsupportedError` before anything is started, :class:`ClosedError` outside the scope.
         Cancelled while the launch is under way, the job is killed.
         """
-        from supervisor.model.spec import JobSpec
-
         mode = text_mode(text, encoding, errors)
         if isinstance(args, JobSpec) and options:
             raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
-        spec = args if isinstance(args, JobSpec) else make_spec(args, text=mode, **options)
+        spec = args if isinstance(args, JobSpec) else spec_for(args, mode, options)
         job = self._launch(spec, mode)
         try:
             await self.changed(job, lambda: job.state != JobState.STARTING)

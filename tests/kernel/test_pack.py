@@ -135,7 +135,7 @@ def native_takes(block: bytes) -> bool:
     """What native code says of the block. Its steps, if it has any, fail at the first: there is no directory -1."""
     assert harmless(block), "a test must not make directories"
     child = ffi.new("struct sup_child *")
-    result = lib.sup_prepare_cgroup(MEMORY.place(block), len(block), -1, child)
+    result = lib.sup_prepare_cgroup(MEMORY.place(block), len(block), -1, 0, child)
     assert result == -child.err
     assert (child.pid, child.pidfd, child.cgroup_fd) == (-1, -1, -1)
     refused = STAGES[child.stage] == "plan"
@@ -194,8 +194,12 @@ def sound(block: bytes) -> bool:
             return False
         if not data_fits(STAGES[stage], block[at : at + length]):
             return False
+    if h["step_count"] == 0 and h["cgroup_leaf_off"]:
+        return False
     for n in range(h["step_count"]):
         path, text, expect = STEP.unpack_from(block, h["steps_off"] + n * STEP.size)
+        if n == 0 and text:
+            return False
         if string_at(block, path) is None or any(at and string_at(block, at) is None for at in (text, expect)):
             return False
     return True
@@ -207,23 +211,23 @@ def sound(block: bytes) -> bool:
 @relaxed
 @given(plans())
 def test_any_plan_is_packed_into_a_block_that_native_code_takes(plan: LaunchPlan) -> None:
-    block = pack(replace(plan, cgroup_steps=()), plan.hooks, "job-1")
+    block = pack(replace(plan, cgroup_steps=()), plan.hooks)
     assert native_takes(block)
-    assert sound(pack(plan, plan.hooks, "job-1"))
+    assert sound(pack(plan, plan.hooks))
 
 
 def test_a_block_with_cgroup_steps_is_taken_and_its_first_step_is_what_fails_here() -> None:
     plan = replace(a_plan(), cgroup_steps=(CgroupStep(path=""), CgroupStep(path="memory.max", text="1", expect="1")), cgroup_leaf="")
-    block = pack(plan, plan.hooks, "job-1")
+    block = pack(plan, plan.hooks)
     child = ffi.new("struct sup_child *")
-    assert lib.sup_prepare_cgroup(MEMORY.place(block), len(block), -1, child) == -errno.EBADF
+    assert lib.sup_prepare_cgroup(MEMORY.place(block), len(block), -1, 0, child) == -errno.EBADF
     assert (STAGES[child.stage], child.index) == ("cgroup_create", 0)
 
 
 @relaxed
 @given(plans())
 def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
-    block = pack(plan, plan.hooks, "job-1")
+    block = pack(plan, plan.hooks)
     h = dict(zip(FIELDS, HEADER.unpack_from(block), strict=True))
     assert strings_at(block, h["argv_off"], h["argc"]) == list(plan.argv)
     assert strings_at(block, h["env_off"], h["envc"]) == plan.env.split(b"\0")[:-1]
@@ -235,11 +239,11 @@ def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
     assert h["step_count"] == len(plan.cgroup_steps)
     for n, step in enumerate(plan.cgroup_steps):
         path, text, expect = STEP.unpack_from(block, h["steps_off"] + n * STEP.size)
-        assert string_at(block, path) == f"job-1/{step.path}".rstrip("/").encode()
+        assert string_at(block, path) == step.path.encode()
         assert (string_at(block, text) or b"", string_at(block, expect) or b"") == (step.text.encode(), step.expect.encode())
         assert (text == 0) == (step.text == ""), "a step without text makes a directory"
     if plan.cgroup_steps:
-        assert string_at(block, h["cgroup_leaf_off"]) == f"job-1/{plan.cgroup_leaf}".rstrip("/").encode()
+        assert string_at(block, h["cgroup_leaf_off"]) == plan.cgroup_leaf.encode()
     else:
         assert h["cgroup_leaf_off"] == 0
 
@@ -247,7 +251,7 @@ def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
 @relaxed
 @given(plans())
 def test_packing_is_a_function_of_the_plan(plan: LaunchPlan) -> None:
-    assert pack(plan, plan.hooks, "job-1") == pack(plan, plan.hooks, "job-1")
+    assert pack(plan, plan.hooks) == pack(plan, plan.hooks)
 
 
 # breaking
@@ -276,7 +280,7 @@ def a_plan() -> LaunchPlan:
 
 
 def a_block() -> bytes:
-    return pack(a_plan(), a_plan().hooks, "job-1")
+    return pack(a_plan(), a_plan().hooks)
 
 
 numbers = st.sampled_from([0, 1, 8, 55, 56, 64, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1]) | st.integers(0, 200) | st.integers(0, 2**32 - 1)
@@ -320,7 +324,7 @@ def test_a_block_with_any_one_byte_changed_is_judged_alike_here_and_there(at: in
 @given(plans(with_steps=False), st.lists(st.tuples(st.integers(0, 50), numbers), min_size=1, max_size=3))
 @example(a_plan(), [(4, 1), (5, 64)])  # a step out of the hooks
 def test_a_block_with_any_of_its_numbers_changed_is_judged_alike_here_and_there(plan: LaunchPlan, changes: list[tuple[int, int]]) -> None:
-    block = pack(plan, plan.hooks, "job-1")
+    block = pack(plan, plan.hooks)
     for index, number in changes:
         block = written(block, index * 4 % len(block), number)
     judge(block)
@@ -329,7 +333,7 @@ def test_a_block_with_any_of_its_numbers_changed_is_judged_alike_here_and_there(
 @thorough
 @given(plans(with_steps=False), st.data())
 def test_a_block_with_bytes_changed_cut_or_put_in_is_judged_alike_here_and_there(plan: LaunchPlan, data: st.DataObject) -> None:
-    block = pack(plan, plan.hooks, "job-1")
+    block = pack(plan, plan.hooks)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(block)))
         end = data.draw(st.integers(at, min(len(block), at + 8)))

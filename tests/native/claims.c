@@ -118,7 +118,7 @@ static void spawned_and_reaped(void)
     struct draft draft = draft_of("/bin/sh", "-c", "exit 7");
     void *plan = make_plan(&draft, &size);
     struct sup_child child;
-    CHECK(sup_spawn(plan, size, -1, &child) == 0);
+    CHECK(sup_spawn(plan, size, -1, 0, &child) == 0);
     CHECK(child.pid > 0 && child.pidfd >= 0 && child.err == 0 && child.cgroup_fd == -1);
     CHECK(child.started_ns >= child.requested_ns && child.requested_ns > 0);
     siginfo_t info;
@@ -138,7 +138,7 @@ static void fails(struct sup_hook hook, const void *data, uint32_t size_of_data,
     uint32_t size;
     void *plan = make_plan(&draft, &size);
     struct sup_child child;
-    CHECK(sup_spawn(plan, size, -1, &child) == -error);
+    CHECK(sup_spawn(plan, size, -1, 0, &child) == -error);
     if (child.stage != (int)hook.stage || child.err != error || child.index != 2 || child.pid != -1 || child.pidfd != -1) {
         fprintf(stderr, "stage %s err %d index %d\n", sup_stage_name(child.stage), child.err, child.index);
         exit(1);
@@ -180,7 +180,7 @@ static void harmless_hooks_succeed(void)
     add(&draft, (struct sup_hook){.stage = SUP_STAGE_PARENT_DEATH_SIGNAL, .arg = 9, .a = getpid()}, NULL, 0);
     void *plan = make_plan(&draft, &size);
     struct sup_child child;
-    CHECK(sup_spawn(plan, size, -1, &child) == 0);
+    CHECK(sup_spawn(plan, size, -1, 0, &child) == 0);
     int status;
     CHECK(waitpid(child.pid, &status, 0) == child.pid && status == 0);
     close(child.pidfd);
@@ -199,7 +199,7 @@ static void exec_fails_with_its_errno(void)
         uint32_t size;
         void *plan = make_plan(&draft, &size);
         struct sup_child child;
-        CHECK(sup_spawn(plan, size, -1, &child) == -cases[i].error);
+        CHECK(sup_spawn(plan, size, -1, 0, &child) == -cases[i].error);
         CHECK(child.stage == SUP_STAGE_EXEC && child.pid == -1);
         free(plan);
         nothing_is_left(before);
@@ -215,27 +215,27 @@ static void cgroup_steps_that_fail_undo_what_was_made(void)
     struct draft draft = draft_of("/bin/true", NULL, NULL);
     uint32_t size;
     char *plain = make_plan(&draft, &size);
-    const char tail[] = "job\0job/box\0job/box/memory.max\0001";
+    const char tail[] = "\0box\0box/memory.max\0001";
     uint32_t steps_at = (size + 7) / 8 * 8, strings_at = steps_at + 3 * (uint32_t)sizeof(struct sup_cgroup_step);
     char *block = calloc(1, strings_at + sizeof tail);
     memcpy(block, plain, size);
-    struct sup_cgroup_step steps[3] = {{strings_at, 0, 0}, {strings_at + 4, 0, 0}, {strings_at + 12, strings_at + 31, 0}};
+    struct sup_cgroup_step steps[3] = {{strings_at, 0, 0}, {strings_at + 1, 0, 0}, {strings_at + 5, strings_at + 20, 0}};
     memcpy(block + steps_at, steps, sizeof steps);
     memcpy(block + strings_at, tail, sizeof tail);
     struct sup_plan *plan = (void *)block;
     plan->step_count = 3;
     plan->steps_off = steps_at;
-    plan->cgroup_leaf_off = strings_at + 4;
+    plan->cgroup_leaf_off = strings_at + 1;
     plan->size = strings_at + (uint32_t)sizeof tail;
     struct sup_child child;
     CHECK(sup_plan_check(block, plan->size) == 0);
-    CHECK(sup_spawn(block, plan->size, root_fd, &child) == -ENOENT);
+    CHECK(sup_spawn(block, plan->size, root_fd, 7, &child) == -ENOENT);
     CHECK(child.stage == SUP_STAGE_CGROUP_WRITE && child.index == 2 && child.cgroup_fd == -1);
-    CHECK(faccessat(root_fd, "job", F_OK, 0) == -1);
+    CHECK(faccessat(root_fd, "job-7", F_OK, 0) == -1);
     plan->step_count = 2; /* now the clone itself fails: the folder is no cgroup */
-    CHECK(sup_spawn(block, plan->size, root_fd, &child) < 0);
+    CHECK(sup_spawn(block, plan->size, root_fd, 7, &child) < 0);
     CHECK(child.stage == SUP_STAGE_CLONE && child.cgroup_fd == -1);
-    CHECK(faccessat(root_fd, "job", F_OK, 0) == -1);
+    CHECK(faccessat(root_fd, "job-7", F_OK, 0) == -1);
     nothing_is_left(before);
     close(root_fd);
     rmdir(folder);
@@ -323,7 +323,7 @@ static void exits_are_told_with_signal_and_usage(void)
     void *plan = make_plan(&draft, &size);
     struct sup_engine *engine = sup_engine_new();
     struct sup_child child;
-    CHECK(sup_spawn(plan, size, -1, &child) == 0);
+    CHECK(sup_spawn(plan, size, -1, 0, &child) == 0);
     CHECK(sup_engine_watch_child(engine, 42, child.pidfd, -1) == 0);
     await(engine, SUP_EVENT_EXITED, 1);
     CHECK(events[0].token == 42 && events[0].code == 9 && events[0].detail == 1 && events[0].maxrss_kib > 0);
@@ -380,7 +380,7 @@ static struct job start(struct sup_engine *engine, const char *script, uint64_t 
     add(&draft, (struct sup_hook){.stage = SUP_STAGE_CLOSE_FDS}, NULL, 0);
     uint32_t size;
     struct job job = {.plan = make_plan(&draft, &size), .out = out[0], .err = err[0], .in = in[1]};
-    CHECK(sup_spawn(job.plan, size, -1, &job.child) == 0);
+    CHECK(sup_spawn(job.plan, size, -1, 0, &job.child) == 0);
     CHECK(sup_engine_watch_child(engine, 1, job.child.pidfd, -1) == 0);
     close(out[1]);
     close(err[1]);

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command started many times is specified once, and nothing that may change its meaning is remembered."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from supervisor.errors import ConfigError
+from supervisor.model.limits import Limits
+from supervisor.runtime.request import Text, make_spec, spec_for
+
+NO_TEXT = Text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"limits": Limits(limit_nofile=64)}, {"capture_output": True, "input": b""}, {"cwd": "/", "umask": 0o22, "timeout": 1.5}],
+    ids=str,
+)
+def test_equal_arguments_give_one_specification_and_the_right_one(options: dict[str, Any]) -> None:
+    first = spec_for(["true", "x"], NO_TEXT, options)
+    assert spec_for(["true", "x"], NO_TEXT, dict(options)) is first
+    assert first == make_spec(["true", "x"], **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"env": {"A": "1"}}, {"input": b"data"}, {"user": os.getuid()}, {"preexec": [print]}, {"pass_fds": [5]}], ids=str
+)
+def test_what_is_large_mutable_or_looked_up_is_made_anew(options: dict[str, Any]) -> None:
+    assert spec_for(["true"], NO_TEXT, options) is not spec_for(["true"], NO_TEXT, options)
+
+
+def test_values_that_are_equal_but_of_another_type_are_not_confused() -> None:
+    assert spec_for(["true"], NO_TEXT, {"stdin": 1}).stdin == 1
+    with pytest.raises(ConfigError, match="stdin"):
+        spec_for(["true"], NO_TEXT, {"stdin": True})
+
+
+def test_a_changed_list_of_arguments_is_another_command() -> None:
+    args = ["echo", "a"]
+    first = spec_for(args, NO_TEXT, {})
+    args[1] = "b"
+    assert first.argv == ("echo", "a") and spec_for(args, NO_TEXT, {}).argv == ("echo", "b")
