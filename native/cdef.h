@@ -91,4 +91,5 @@ int sup_socketpair(int32_t ret_fds[2]); /* SOCK_SEQPACKET, close-on-exec; Python
 int sup_become_subreaper(void);
 int sup_pidfd_open(int pid);
 int sup_pidfd_send_signal(int pidfd, int signal);
+int sup_hard_rlimits(uint64_t ret_hard[16]); /* of this process, RLIM_INFINITY is the largest number */
 uint64_t sup_now(void); /* CLOCK_MONOTONIC, ns */

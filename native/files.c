@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,6 +56,18 @@ int sup_socketpair(int32_t ret_fds[2])
 {
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_fds) < 0 ? -errno : 0;
 }
+
+int sup_hard_rlimits(uint64_t ret_hard[RLIM_NLIMITS])
+{
+    struct rlimit limit;
+    for (int n = 0; n < RLIM_NLIMITS; n++) {
+        if (getrlimit(n, &limit) < 0)
+            return -errno;
+        ret_hard[n] = limit.rlim_max;
+    }
+    return 0;
+}
+_Static_assert(RLIM_NLIMITS == 16, "as many as cdef.h says");
 
 int sup_lock(int fd, int wait)
 {

@@ -11,7 +11,6 @@ import os
 from supervisor.errors import CgroupError
 from supervisor.kernel import native
 from supervisor.kernel.native import ffi
-from supervisor.model.stats import parse_flat_keyed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ class CgroupTree:
                 continue
 
     def cpu_ns(self) -> int | None:
+        from supervisor.model.stats import parse_flat_keyed  # loaded while the job runs
+
         usage = parse_flat_keyed(self.cgroup.read("cpu.stat") or "").get("usage_usec")
         return None if usage is None else usage * 1000
 

@@ -7,7 +7,6 @@ Names are systemd's directives in snake_case (``MemoryMax`` → ``memory_max``, 
 
 from __future__ import annotations
 
-from supervisor.model.cpulist import parse_cpu_list
 from supervisor.model.units import INFINITY, parse_bytes, parse_count, parse_duration_ns, parse_percent_ppm
 from supervisor.model.value import value
 
@@ -134,6 +133,8 @@ def _weight(given: object) -> int:
 
 
 def _cpus(given: object) -> tuple[int, ...]:
+    from supervisor.model.cpulist import parse_cpu_list  # few jobs name processors
+
     if isinstance(given, str):
         return parse_cpu_list(given)
     if isinstance(given, int) and not isinstance(given, bool):

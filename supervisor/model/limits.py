@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.cpulist import format_cpu_list
 from supervisor.model.limit_kinds import LIMITS, Percent, Rlimit
 from supervisor.model.units import INFINITY, format_bytes, format_duration
 from supervisor.model.value import field_names, replace, set_field, value
@@ -85,12 +84,18 @@ def show_limit(name: str, amount: Any) -> str:
     """The value of limit ``name`` as a person would write it; reads back to the same value."""
     unit = LIMITS[name].unit
     if isinstance(amount, tuple):
-        return format_cpu_list(amount) if unit == "cpus" else ", ".join(str(item) for item in amount)
+        return _show_cpus(amount) if unit == "cpus" else ", ".join(str(item) for item in amount)
     if isinstance(amount, (Percent, Rlimit)):
         return str(amount)
     if amount == INFINITY:
         return "infinity"
     return format_bytes(amount) if unit == "bytes" else format_duration(amount) if unit == "ns" else str(amount)
+
+
+def _show_cpus(cpus: tuple[int, ...]) -> str:
+    from supervisor.model.cpulist import format_cpu_list  # few jobs name processors
+
+    return format_cpu_list(cpus)
 
 
 def _tighter(name: str, a: Any, b: Any) -> Any:
@@ -101,7 +106,7 @@ def _tighter(name: str, a: Any, b: Any) -> Any:
     if name in ("allowed_cpus", "allowed_memory_nodes"):
         both = tuple(item for item in a if item in b)
         if not both:
-            raise ConfigError(f"{name}: {format_cpu_list(a)} and {format_cpu_list(b)} have nothing in common")
+            raise ConfigError(f"{name}: {_show_cpus(a)} and {_show_cpus(b)} have nothing in common")
         return both
     if isinstance(a, tuple):
         merged = {limit.path: limit for limit in a}

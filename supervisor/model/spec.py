@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.cpulist import CPU_MAX
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits
 from supervisor.model.units import parse_duration_ns
@@ -183,13 +182,20 @@ def _range_problems(spec: JobSpec) -> list[str]:
         for number in numbers
         if number is not None and not 0 <= number <= ID_MAX
     ]
-    cpus = spec.cpu_affinity
-    if cpus is not None and (not cpus or not 0 <= min(cpus) <= max(cpus) <= CPU_MAX):
-        problems.append(f"cpu_affinity: must name at least one processor, 0 to {CPU_MAX}")
+    if spec.cpu_affinity is not None:
+        problems += _cpu_problems(spec.cpu_affinity)
     problems += [f"pass_fds: {fd!r} is not a descriptor of 3 or more" for fd in spec.pass_fds if not isinstance(fd, int) or fd < 3]
     if spec.input is not None and spec.stdin not in (None, PIPE):
         problems.append("input: needs stdin to be left free, it travels through a pipe of its own")
     return problems
+
+
+def _cpu_problems(cpus: tuple[int, ...]) -> list[str]:
+    from supervisor.model.cpulist import CPU_MAX  # few jobs name processors
+
+    if cpus and 0 <= min(cpus) <= max(cpus) <= CPU_MAX:
+        return []
+    return [f"cpu_affinity: must name at least one processor, 0 to {CPU_MAX}"]
 
 
 _NOTHING_TO_CHECK: Final[tuple[object, ...]] = (

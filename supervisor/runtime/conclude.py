@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from supervisor.kernel.diagnose import too_small_error
 from supervisor.kernel.evidence import Reading, read_cgroup
 from supervisor.kernel.tree import CgroupTree
 from supervisor.model.classify import Evidence, classify
@@ -79,6 +78,8 @@ def conclude(
         )
     )
     if finding.verdict == Verdict.START_FAILED:
+        from supervisor.kernel.diagnose import too_small_error
+
         error = too_small_error(finding.limits_hit, plan)
     return Outcome(
         verdict=finding.verdict,
