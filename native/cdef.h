@@ -29,12 +29,12 @@ int sup_child_exec(const void *plan, uint64_t size, int cgroup_procs_fd, int rep
 /* ---- engine.c: one epoll set for everything a supervisor waits for ---- */
 struct sup_engine;
 
-enum sup_event_kind { SUP_EVENT_SPAWNED = 1, SUP_EVENT_EXITED, SUP_EVENT_EMPTY, SUP_EVENT_OUTPUT_LIMIT, SUP_EVENT_OUTPUT_END, SUP_EVENT_SIGNAL, SUP_EVENT_READY };
+enum sup_event_kind { SUP_EVENT_SPAWNED = 1, SUP_EVENT_EXITED, SUP_EVENT_EMPTY, SUP_EVENT_OUTPUT_LIMIT, SUP_EVENT_OUTPUT_END, SUP_EVENT_SIGNAL, SUP_EVENT_READY, SUP_EVENT_OUTPUT };
 
 struct sup_event {
     uint64_t token;
     int32_t kind;
-    int32_t code;   /* EXITED: exit status or signal; SIGNAL: its number; OUTPUT_END: stream, 0 to 2 */
+    int32_t code;   /* EXITED: exit status or signal; SIGNAL: its number; OUTPUT, OUTPUT_END: stream, 0 to 2 */
     int32_t detail; /* EXITED: 0 exited, 1 killed, 2 dumped core; SIGNAL: sender's pid, 0 the kernel; OUTPUT_END: errno */
     uint64_t time_ns;
     uint64_t user_us, system_us;
@@ -72,6 +72,8 @@ struct sup_output *sup_output_new(struct sup_engine *engine, uint64_t token, uin
 int sup_output_collect(struct sup_output *output, int stream, int fd);              /* keep the bytes; owns fd */
 int sup_output_relay(struct sup_output *output, int stream, int fd, int to_fd);     /* copy through; owns fd, borrows to_fd */
 int sup_output_feed(struct sup_output *output, int fd, const void *bytes, uint64_t size); /* owns fd; bytes stay the caller's */
+void sup_output_announce(struct sup_output *output, int on); /* OUTPUT whenever a collected stream has grown */
+int sup_output_limit(struct sup_output *output, uint64_t max_bytes); /* another cap; 1 when more than that has come already */
 int sup_output_drain(struct sup_output *output); /* read what is there now, then close every reading end */
 int sup_output_pending(struct sup_output *output); /* relayed bytes that their destination has not taken yet, in streams */
 int sup_output_open(struct sup_output *output);    /* streams 1 and 2 that have not ended */

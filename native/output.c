@@ -34,7 +34,7 @@ struct stream {
 struct sup_output {
     struct sup_engine *engine;
     uint64_t token, max_bytes, used, last_ns;
-    int limit_hit, truncated;
+    int limit_hit, truncated, announced;
     struct stream streams[STREAMS];
     const char *feed;
     uint64_t feed_size;
@@ -239,6 +239,8 @@ static void input_ready(struct sup_engine *engine, struct watch *watch, uint32_t
     }
     if (n > 0 && stream->target != TARGET_MEMORY)
         relay(stream);
+    else if (n > 0 && stream->output->announced)
+        engine_emit(stream->output->engine, SUP_EVENT_OUTPUT, watch->token)->code = stream->number;
     if (n <= 0 && stream->open)
         end_stream(stream);
 }
@@ -326,6 +328,14 @@ int sup_output_feed(struct sup_output *output, int fd, const void *bytes, uint64
     if (r == 0)
         feed_ready(output->engine, &stream->in, EPOLLOUT); /* what fits the pipe goes at once, mostly all */
     return r;
+}
+
+void sup_output_announce(struct sup_output *output, int on) { output->announced = on; }
+
+int sup_output_limit(struct sup_output *output, uint64_t max_bytes)
+{
+    output->max_bytes = max_bytes > output->used ? max_bytes : output->used;
+    return max_bytes < output->used;
 }
 
 /* ---- the end ---- */

@@ -22,12 +22,25 @@ if TYPE_CHECKING:
         SupervisorError,
         UnsupportedError,
     )
+    from supervisor.model.events import (
+        Error,
+        LimitHit,
+        LimitsChanged,
+        Output,
+        Overflow,
+        Paused,
+        Resumed,
+        Started,
+        StateChanged,
+        Terminated,
+    )
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
     from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
     from supervisor.runtime.run import run
+    from supervisor.runtime.start import start
     from supervisor.runtime.supervisor import Supervisor
 
 __version__ = "0.1.0"
@@ -40,34 +53,47 @@ __all__ = [
     "CgroupError",
     "ClosedError",
     "ConfigError",
+    "Error",
     "Exit",
     "InternalError",
     "Job",
     "JobFailed",
     "JobSpec",
     "JobState",
+    "LimitHit",
     "Limits",
+    "LimitsChanged",
     "Outcome",
+    "Output",
+    "Overflow",
+    "Paused",
+    "Resumed",
     "SpawnError",
     "StartError",
+    "Started",
+    "StateChanged",
     "Supervisor",
     "SupervisorError",
+    "Terminated",
     "UnsupportedError",
     "Usage",
     "Verdict",
     "run",
+    "start",
 ]
 
 _HOMES = {
     "supervisor.errors": (
         "BusyError CgroupError ClosedError ConfigError InternalError JobFailed SpawnError SupervisorError UnsupportedError"
     ),
+    "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
     "supervisor.model.state": "JobState",
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.run": "run",
+    "supervisor.runtime.start": "start",
     "supervisor.runtime.supervisor": "Supervisor",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

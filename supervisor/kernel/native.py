@@ -25,6 +25,7 @@ OUTPUT_LIMIT: Final[int] = lib.SUP_EVENT_OUTPUT_LIMIT
 OUTPUT_END: Final[int] = lib.SUP_EVENT_OUTPUT_END
 SIGNAL: Final[int] = lib.SUP_EVENT_SIGNAL
 READY: Final[int] = lib.SUP_EVENT_READY
+OUTPUT: Final[int] = lib.SUP_EVENT_OUTPUT
 
 MAX_UINT64: Final = (1 << 64) - 1
 

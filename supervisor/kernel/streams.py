@@ -164,9 +164,25 @@ class Streams:
 
     def collected(self, number: int) -> bytes:
         """The bytes kept of stream 1 or 2."""
+        return self.grown(number, 0)
+
+    def announce(self, on: bool) -> None:
+        """OUTPUT events whenever a collected stream has grown, or no longer."""
+        if self._native is not None:
+            lib.sup_output_announce(self._native, on)
+
+    def grown(self, number: int, since: int) -> bytes:
+        """What was collected of stream 1 or 2 beyond the first ``since`` bytes."""
+        if self._native is None:
+            return b""
         size = ffi.new("uint64_t *")
-        start = lib.sup_output_bytes(self._native, number, size)
-        return bytes(ffi.buffer(start, size[0])) if size[0] else b""
+        start = ffi.cast("char *", lib.sup_output_bytes(self._native, number, size))
+        return bytes(ffi.buffer(start + since, size[0] - since)) if size[0] > since else b""
+
+    def limit(self, max_bytes: int | float) -> bool:
+        """Another cap over both streams; True when more than that has come already."""
+        cap = MAX_UINT64 if max_bytes == float("inf") else int(max_bytes)
+        return self._native is not None and bool(lib.sup_output_limit(self._native, cap))
 
     def count(self, number: int) -> int:
         """Bytes read from stream 1 or 2, those beyond the cap too."""

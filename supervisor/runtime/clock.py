@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from supervisor.kernel import native
+from supervisor.model.value import replace
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,6 +52,22 @@ class Clock:
             self._watch = watch.watch_for(limits, processors, now_ns)
         if self._sampler is not None:
             self._sampler.start(now_ns)
+
+    def relimit(self, plan: LaunchPlan, processors: int, started_ns: int, paused_ns: int) -> None:
+        """The limits of time and the sampled ones are the plan's from now on; time already used counts."""
+        if self._sampler is not None:
+            self._sampler.relimit(plan)
+        now_ns = native.now_ns()
+        if self._watch is not None:
+            self._watch = self._decide.relimited(self._watch, plan.limits)
+            return
+        from supervisor.control import watch
+
+        self._decide = watch
+        made = watch.watch_for(plan.limits, processors, started_ns)
+        if made is not None:
+            made = replace(made, paused_ns=paused_ns)
+            self._watch = watch.paused(made, now_ns) if self.paused else made
 
     def ended(self) -> None:
         """The main process is over: no limit can be broken any more, and no grace runs."""

@@ -26,15 +26,21 @@ from supervisor.runtime.end import End
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
     from supervisor.model.outcome import Outcome
     from supervisor.model.plan import LaunchPlan
+    from supervisor.model.relimit import Relimit
     from supervisor.model.spec import JobSpec
+
+    class Observer(Protocol):
+        """Who wants to know what happens to an execution, while it happens."""
+
+        def state_changed(self, previous: str, state: str) -> None: ...
+        def limit_hit(self, limit: str) -> None: ...
 
 
 class Execution:
@@ -51,7 +57,7 @@ class Execution:
         "causes",
         "ending",
         "engine",
-        "on_change",
+        "observer",
         "outcome",
         "pid",
         "plan",
@@ -75,7 +81,7 @@ class Execution:
         self.pid = 0
         self.relay_errno = 0
         self.ending = False  # the outcome is being made: what is raised from then on is no reason to try again
-        self.on_change: Callable[[Execution], None] | None = None
+        self.observer: Observer | None = None
         self.tree: CgroupTree | HelperTree | None = None
         self._host = host
         self._root = root
@@ -98,6 +104,11 @@ class Execution:
             self._helper = HelperLaunch(self.plan, self.streams.sources)
             return self._helper.block
         return direct_block(self.plan, self.streams.sources)
+
+    @property
+    def host(self) -> Host:
+        """The facts that the plan was made for."""
+        return self._host
 
     @property
     def cgroup_name(self) -> str:
@@ -257,6 +268,8 @@ class Execution:
     def _reached(self, limit: str, graceful: bool = False) -> None:
         """A limit is reached: note it, then act on it."""
         self.causes.append(limit)
+        if self.observer is not None:
+            self.observer.limit_hit(limit)
         if graceful:
             self._terminate(self.spec.limit_grace_ns, self.spec.kill_signal)
         else:
@@ -322,6 +335,13 @@ class Execution:
             self._become(JobState.RUNNING)
         return True
 
+    def relimit(self, change: Relimit) -> None:
+        """The limits were changed on the tree: what is kept here follows."""
+        self.spec, self.plan = change.spec, change.plan
+        self._clock.relimit(change.plan, self._host.processors, self._end.started_ns, self._end.paused_ns)
+        if change.output_max is not None and self.streams.limit(change.output_max):
+            self._reached("output_max")
+
     def signal(self, number: int) -> bool:
         """Send a signal to the main process. False when it has ended or not started yet."""
         if self.tree is None or self._end.exit is not None or self.outcome is not None:
@@ -329,9 +349,9 @@ class Execution:
         return self.tree.signal_main(number)
 
     def _become(self, state: str) -> None:
-        self.state = state
-        if self.on_change is not None:
-            self.on_change(self)
+        previous, self.state = self.state, state
+        if self.observer is not None and state != previous:
+            self.observer.state_changed(previous, state)
 
     # ---- the end ----
 

@@ -4,16 +4,25 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 from supervisor.kernel import native
+from supervisor.model.events import LimitsChanged
 from supervisor.model.spec import grace_ns
+from supervisor.model.state import JobState
 from supervisor.model.value import replace
+from supervisor.runtime.event_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_EVENTS
+from supervisor.runtime.telling import Telling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
     from typing import Any
 
+    from supervisor.model.limits import Limits
     from supervisor.model.outcome import Outcome
+    from supervisor.model.relimit import Relimit
+    from supervisor.runtime.event_log import EventReader
     from supervisor.runtime.execution import Execution
     from supervisor.runtime.request import Text
     from supervisor.runtime.supervisor import Supervisor
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 class Job:
     """One run of one command; made by :meth:`Supervisor.start`, alive until its outcome is known."""
 
-    __slots__ = ("_execution", "_supervisor", "_text", "_timer", "_timer_ns", "_waiters", "ended")
+    __slots__ = ("_changes", "_execution", "_held", "_supervisor", "_telling", "_text", "_timer", "_timer_ns", "_waiters", "ended")
 
     def __init__(self, supervisor: Supervisor, execution: Execution, text: Text) -> None:
         self._supervisor = supervisor
@@ -31,6 +40,9 @@ class Job:
         self._waiters: list[asyncio.Future[None]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
+        self._changes: asyncio.Lock | None = None
+        self._held = 0  # calls under way on another thread that use the tree's descriptors
+        self._telling = execution.observer = Telling(supervisor.log, execution)
         self.ended = False
 
     @property
@@ -52,6 +64,43 @@ class Job:
     def outcome(self) -> Outcome | None:
         """The outcome once the job is over, else None."""
         return self._execution.outcome if self.ended else None
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as they hold now, shares resolved to amounts."""
+        return self._execution.plan.limits
+
+    @property
+    def enforcement(self) -> Mapping[str, str]:
+        """Who enforces each limit, and what holds the tree."""
+        return self._execution.plan.enforcement
+
+    def events(self, *, output: bool = True, max_events: int = DEFAULT_MAX_EVENTS, max_bytes: int = DEFAULT_MAX_BYTES) -> EventReader:
+        """The job's events, to be read by ``async for``: first how it stands now (``replayed``), then what happens.
+
+        Ends after ``Terminated``. ``output``: collected streams come as ``Output`` events too. A reader who falls
+        more than ``max_events`` or ``max_bytes`` of output behind loses the oldest and reads an ``Overflow``.
+        """
+        ended = self._execution.outcome if self.ended else None
+        snapshot = self._telling.snapshot(output, ended)
+        reader = self._supervisor.log.add(self.id, snapshot, max_events=max_events, max_bytes=max_bytes, output=output)
+        if ended is not None:
+            reader.finish()
+        return reader
+
+    async def set_limits(self, limits: Limits | None = None, /, **given: Any) -> Mapping[str, str]:
+        """Change limits while the job runs or is paused: ``set_limits(memory_max="1G")``; ``"infinity"`` lifts one.
+
+        Returns who enforces each changed limit. All or nothing: written, read back, and taken back when a step
+        fails. Time and output already used count, so a limit below them ends the job at once; memory above a
+        lower limit is reclaimed first, which may take a while. Raises :class:`ConfigError` for what makes no
+        sense, :class:`UnsupportedError` for what cannot be enforced or not on a running job,
+        :class:`CgroupError` when the kernel refuses, :class:`ClosedError` when the job is ending or over.
+        Cancelled, it still finishes the change first.
+        """
+        from supervisor.runtime.set_limits import set_limits
+
+        return await set_limits(self, limits, given)
 
     async def wait(self) -> Outcome:
         """Wait for the end of the whole tree and return the outcome.
@@ -92,6 +141,32 @@ class Job:
         """
         return await self._stop(self._execution.spec.kill_grace_ns if grace is None else grace_ns(grace))
 
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """Its limits are being changed: one change at a time, and its tree's descriptors stay open meanwhile."""
+        if self._changes is None:
+            self._changes = asyncio.Lock()
+        self._held += 1
+        try:
+            async with self._changes:
+                yield
+        finally:
+            self._held -= 1
+            if self.ended and not self._held:
+                self._release()
+
+    async def settled(self) -> None:
+        """Until the job has started, or has failed to."""
+        await self._supervisor.changed(self, lambda: self.state != JobState.STARTING)
+
+    def limits_changed(self, change: Relimit) -> None:
+        """Its limits have been changed on the tree: from now on they count."""
+        if self.ended:
+            return
+        self._execution.relimit(change)
+        self._supervisor.log.emit(LimitsChanged, self.id, limits=change.changed, enforcement=change.enforcement)
+        self._settle()
+
     async def _stop(self, wait_ns: int) -> Outcome:
         self._execution.stop(wait_ns)
         self._settle()
@@ -117,10 +192,14 @@ class Job:
             decode = self._text.decode
             outcome = execution.outcome
             execution.outcome = replace(outcome, stdout=decode(outcome.stdout), stderr=decode(outcome.stderr))
+        assert execution.outcome is not None
+        self._telling.ended(execution.outcome)
         self._wake()
         asyncio.get_running_loop().call_soon(self._release)  # after those who wait have been told
 
     def _release(self) -> None:
+        if self._held:
+            return  # whoever holds it calls again
         self._execution.release()
         self._supervisor.forget(self)
 

@@ -32,6 +32,11 @@ class Sampler:
         self.peaks: dict[str, int] = {}
         self.due_ns: int | None = None
 
+    def relimit(self, plan: LaunchPlan) -> None:
+        """The plan's limits count from the next sample on."""
+        self._names = plan.sampled
+        self._limits = plan.limits
+
     def start(self, now_ns: int) -> None:
         """The job runs: the first sample is due an interval from now."""
         self.due_ns = now_ns + INTERVAL_NS

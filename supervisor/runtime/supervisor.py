@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 
 from supervisor.errors import ClosedError, ConfigError
-from supervisor.kernel.native import OUTPUT_END, Engine
+from supervisor.kernel.native import OUTPUT, OUTPUT_END, Engine
 from supervisor.model.classify import Evidence, Finding
 from supervisor.model.outcome import Exit, Outcome, Usage
 from supervisor.model.plan import LaunchPlan
 from supervisor.model.spec import JobSpec
 from supervisor.model.state import JobState
+from supervisor.runtime.event_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_EVENTS, EventLog
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from supervisor.runtime.event_log import EventReader
     from supervisor.runtime.request import Command, Text
 
 SPAWNERS = 2
@@ -47,12 +49,18 @@ class Supervisor:
         self._ground: Ground | None = None
         self._engine: Engine | None = None
         self._jobs: dict[int, Job] = {}
+        self.log = EventLog()
         self._idle: asyncio.Future[None] | None = None
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """The jobs that are not over yet, in order of their start."""
         return tuple(self._jobs.values())
+
+    def events(self, *, output: bool = True, max_events: int = DEFAULT_MAX_EVENTS, max_bytes: int = DEFAULT_MAX_BYTES) -> EventReader:
+        """The events of every job, as :meth:`Job.events`; ends when the supervisor is closed."""
+        snapshot = [event for job in self.jobs for event in job._telling.snapshot(output, job.outcome)]
+        return self.log.add(0, snapshot, max_events=max_events, max_bytes=max_bytes, output=output)
 
     async def __aenter__(self) -> Supervisor:
         """Raises :class:`ConfigError` when the cgroup named cannot be used."""
@@ -102,6 +110,7 @@ class Supervisor:
 
     def _release(self) -> None:
         engine, ground = self._engine, self._ground
+        self.log.close()
         self._engine = self._ground = None
         if engine is not None:
             asyncio.get_running_loop().remove_reader(engine.fileno())  # without effect when it was never added
@@ -186,6 +195,9 @@ class Supervisor:
                 continue
             execution = job._execution
             before = execution.state
+            if event.kind == OUTPUT:
+                job._telling.output(event.code)
+                continue
             if event.kind != OUTPUT_END or execution.outcome is None:
                 execution.on_event(event)
             touched[event.token] = job

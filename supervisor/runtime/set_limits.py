@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Change the limits of a running job: decide, act on a thread of its own, then tell."""
+
+from __future__ import annotations
+
+import asyncio
+
+from supervisor.errors import ClosedError, ConfigError
+from supervisor.kernel.relimit import apply_limits
+from supervisor.kernel.tree import CgroupTree
+from supervisor.model.limits import Limits
+from supervisor.model.policy import nearest
+from supervisor.model.relimit import relimit
+from supervisor.model.state import JobState
+from supervisor.model.value import field_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from supervisor.model.relimit import Relimit
+    from supervisor.runtime.job import Job
+
+
+async def set_limits(job: Job, limits: Limits | None, given: Mapping[str, Any]) -> Mapping[str, str]:
+    """See :meth:`Job.set_limits`. One change of a job at a time: a second waits for the first."""
+    wanted = _wanted(limits, given)
+    async with job.changing():
+        await job.settled()
+        change = _decide(job, wanted)
+        acting = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, _act, job, change))
+        cancelled = await _finished(acting)
+        if acting.exception() is None:  # the exception itself is raised below, where the caller waits
+            job.limits_changed(change)
+        if cancelled is not None:
+            raise cancelled
+        acting.result()
+    return change.enforcement
+
+
+def _wanted(limits: Limits | None, given: Mapping[str, Any]) -> Limits:
+    if limits is not None:
+        if given:
+            raise ConfigError("limits: give either one Limits or names, not both")
+        return limits
+    known = field_names(Limits)
+    unknown = [f"{name}: is not a limit{nearest(name, known)}" for name in given if name not in known]
+    if unknown:
+        raise ConfigError(*unknown)
+    return Limits(**given)
+
+
+def _decide(job: Job, wanted: Limits) -> Relimit:
+    if job.state not in (JobState.RUNNING, JobState.PAUSED):
+        raise ClosedError(f"job {job.id} is {job.state}: limits can be changed while it runs or is paused")
+    execution = job._execution
+    return relimit(execution.spec, execution.plan, execution.host, wanted)
+
+
+def _act(job: Job, change: Relimit) -> None:
+    """On a thread: a lower memory limit makes the writer reclaim."""
+    execution = job._execution
+    tree = execution.tree
+    if tree is not None:
+        cgroup = tree.cgroup if isinstance(tree, CgroupTree) else None
+        apply_limits(tree, execution.pid, cgroup, change.writes, change.rlimits)
+
+
+async def _finished(acting: asyncio.Future[None]) -> asyncio.CancelledError | None:
+    """Wait until it is done, whatever happens to us; the cancellation that came meanwhile, if one did."""
+    cancelled = None
+    while not acting.done():
+        try:
+            await asyncio.wait([acting])
+        except asyncio.CancelledError as request:
+            cancelled = request
+    return cancelled
