@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 
-from supervisor.kernel.native import MAX_UINT64, check, duplicate, ffi, lib
+from supervisor.kernel.native import MAX_UINT64, check, duplicate, ffi, lib, now_ns
 from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from supervisor.kernel.native import Engine
@@ -42,6 +43,21 @@ def open_pipe() -> tuple[int, int]:
         raise
 
 
+class Piped:
+    """What is known of a stream that the caller reads: bytes read so far, when the last came, how to ask for the unread ones."""
+
+    __slots__ = ("bytes", "last_ns", "unread")
+
+    def __init__(self) -> None:
+        self.bytes = self.last_ns = 0
+        self.unread: Callable[[], int] = int
+
+    def read(self, size: int) -> None:
+        """The caller has read so many bytes more."""
+        self.bytes += size
+        self.last_ns = now_ns()
+
+
 class Streams:
     """Owns the descriptors that connect one job, and the native reader of its output.
 
@@ -49,13 +65,14 @@ class Streams:
     After the launch :meth:`release` closes the job's ends; :meth:`close` closes everything.
     """
 
-    __slots__ = ("_job_ends", "_native", "ours", "sources")
+    __slots__ = ("_job_ends", "_native", "_piped", "ours", "sources")
 
     def __init__(self, engine: Engine, token: int, spec: JobSpec, plan: LaunchPlan) -> None:
         self.sources: dict[int, int] = {}
         self.ours: dict[int, int] = {}
         self._job_ends: list[int] = []
         self._native: Any = None
+        self._piped: dict[int, Piped] = {}
         try:
             self._open(engine, token, spec, plan)
         except BaseException:
@@ -97,6 +114,7 @@ class Streams:
             self._job_end(number, write_end)
             if stream == PIPE:
                 self.ours[number] = read_end
+                self._piped[number] = Piped()
             elif stream == COLLECT:
                 check(lib.sup_output_collect(self._native, number, read_end))
             else:
@@ -139,9 +157,13 @@ class Streams:
         self._job_ends.clear()
 
     @property
-    def collects(self) -> bool:
-        """Native code reads this job's output."""
-        return self._native is not None
+    def counts(self) -> bool:
+        """This job's output passes through us."""
+        return self._native is not None or bool(self._piped)
+
+    def piped(self, number: int) -> Piped:
+        """The account of stream 1 or 2, which the caller reads."""
+        return self._piped[number]
 
     def drain(self) -> None:
         """Take what the job left in its pipes and stop reading; relayed bytes may still be on their way."""
@@ -185,15 +207,19 @@ class Streams:
         return self._native is not None and bool(lib.sup_output_limit(self._native, cap))
 
     def count(self, number: int) -> int:
-        """Bytes read from stream 1 or 2, those beyond the cap too."""
-        return int(lib.sup_output_count(self._native, number))
+        """Bytes that came through stream 1 or 2, those beyond the cap and those still unread too."""
+        piped = self._piped.get(number)
+        if piped is not None:
+            return piped.bytes + piped.unread()
+        return int(lib.sup_output_count(self._native, number)) if self._native is not None else 0
 
     def truncated(self) -> bool:
         return self._native is not None and bool(lib.sup_output_truncated(self._native))
 
     def last_ns(self) -> int:
         """When output last came; 0 for never, or where it does not pass through us."""
-        return int(lib.sup_output_last_ns(self._native)) if self._native is not None else 0
+        native = int(lib.sup_output_last_ns(self._native)) if self._native is not None else 0
+        return max([native, *(piped.last_ns for piped in self._piped.values())]) if self._piped else native
 
     def close(self) -> None:
         """Close every descriptor that is still ours."""

@@ -7,7 +7,7 @@ from supervisor.kernel.evidence import Reading, read_cgroup
 from supervisor.kernel.tree import CgroupTree
 from supervisor.model.classify import Evidence, classify
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
-from supervisor.model.spec import COLLECT, RELAY
+from supervisor.model.spec import COLLECT, PIPE, RELAY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _read_process(end: End, reading: Reading) -> None:
 
 
 def _read_streams(plan: LaunchPlan, streams: Streams, reading: Reading) -> None:
-    if not streams.collects:
+    if not streams.counts:
         return
     for number, name, stream in ((1, "stdout_bytes", plan.stdout), (2, "stderr_bytes", plan.stderr)):
-        if stream in (COLLECT, RELAY):
+        if stream in (COLLECT, RELAY, PIPE):
             reading.put(name, streams.count(number), "counted on the way")

@@ -193,7 +193,7 @@ class Execution:
         elif kind == EMPTY:
             self._emptied()
         elif kind == OUTPUT_LIMIT:
-            self._reached("output_max")
+            self.reached("output_max")
         elif kind == READY:
             self._hear_helper()
         if self.outcome is None and self._end.empty:
@@ -254,7 +254,7 @@ class Execution:
         if isinstance(self.tree, HelperTree) and self.tree.lost:
             self.tree.destroy()  # the job attacked it, so nothing about the tree can be trusted any more
         elif found is not None:
-            self._reached(found, graceful=of_time and self.spec.limit_grace_ns > 0)
+            self.reached(found, graceful=of_time and self.spec.limit_grace_ns > 0)
 
     def _give_up(self, now_ns: int) -> None:
         """The tree is not empty long after its kill: a lost helper is destroyed, a task nobody can kill is left to a sweep."""
@@ -265,7 +265,7 @@ class Execution:
         self._end.unreaped = True
         self._conclude()
 
-    def _reached(self, limit: str, graceful: bool = False) -> None:
+    def reached(self, limit: str, graceful: bool = False) -> None:
         """A limit is reached: note it, then act on it."""
         self.causes.append(limit)
         if self.observer is not None:
@@ -340,7 +340,7 @@ class Execution:
         self.spec, self.plan = change.spec, change.plan
         self._clock.relimit(change.plan, self._host.processors, self._end.started_ns, self._end.paused_ns)
         if change.output_max is not None and self.streams.limit(change.output_max):
-            self._reached("output_max")
+            self.reached("output_max")
 
     def signal(self, number: int) -> bool:
         """Send a signal to the main process. False when it has ended or not started yet."""

@@ -12,6 +12,8 @@ from supervisor.model.spec import grace_ns
 from supervisor.model.state import JobState
 from supervisor.model.value import replace
 from supervisor.runtime.event_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_EVENTS
+from supervisor.runtime.pipe_reader import PipeReader
+from supervisor.runtime.pipe_writer import PipeWriter
 from supervisor.runtime.telling import Telling
 
 TYPE_CHECKING = False
@@ -29,9 +31,26 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One run of one command; made by :meth:`Supervisor.start`, alive until its outcome is known."""
+    """One run of one command; made by :meth:`Supervisor.start`, alive until its outcome is known.
 
-    __slots__ = ("_changes", "_execution", "_held", "_supervisor", "_telling", "_text", "_timer", "_timer_ns", "_waiters", "ended")
+    ``stdin``, ``stdout``, ``stderr``: our ends of the pipes that were asked for with PIPE, else None.
+    """
+
+    __slots__ = (
+        "_changes",
+        "_execution",
+        "_held",
+        "_supervisor",
+        "_telling",
+        "_text",
+        "_timer",
+        "_timer_ns",
+        "_waiters",
+        "ended",
+        "stderr",
+        "stdin",
+        "stdout",
+    )
 
     def __init__(self, supervisor: Supervisor, execution: Execution, text: Text) -> None:
         self._supervisor = supervisor
@@ -44,6 +63,29 @@ class Job:
         self._held = 0  # calls under way on another thread that use the tree's descriptors
         self._telling = execution.observer = Telling(supervisor.log, execution)
         self.ended = False
+        ours = execution.streams.ours
+        self.stdin = PipeWriter(ours.pop(0)) if 0 in ours else None
+        self.stdout = self._reader(1)
+        self.stderr = self._reader(2)
+
+    def _reader(self, stream: int) -> PipeReader | None:
+        streams = self._execution.streams
+        if stream not in streams.ours:
+            return None
+        reader = PipeReader(streams.ours.pop(stream), lambda size: self._read(stream, size))
+        streams.piped(stream).unread = lambda: reader.unread_bytes
+        return reader
+
+    def _read(self, stream: int, size: int) -> None:
+        """The caller has read so much: the cap counts it."""
+        execution = self._execution
+        execution.streams.piped(stream).read(size)
+        cap = execution.plan.limits.output_max
+        if cap is None or execution.outcome is not None or "output_max" in execution.causes:
+            return
+        if execution.streams.count(1) + execution.streams.count(2) > cap:
+            execution.reached("output_max")
+            self._settle()
 
     @property
     def id(self) -> int:
@@ -112,6 +154,16 @@ class Job:
         outcome = self._execution.outcome
         assert outcome is not None
         return outcome
+
+    async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:
+        """Feed ``input``, read both pipes to their ends and wait for the job; what is no pipe comes as None."""
+        if self.stdin is not None:
+            if input:
+                self.stdin.write(input)
+            self.stdin.close()
+        stdout, stderr = await asyncio.gather(*(_whole(reader) for reader in (self.stdout, self.stderr)))
+        await self.wait()
+        return stdout, stderr
 
     async def pause(self) -> None:
         """Stop the whole tree (cgroup.freeze, or SIGSTOP without a freezer); its clock stands still.
@@ -201,6 +253,8 @@ class Job:
         if self._held:
             return  # whoever holds it calls again
         self._execution.release()
+        if self.stdin is not None:
+            self.stdin.abort()  # nobody is left to read it
         self._supervisor.forget(self)
 
     def _wake(self) -> None:
@@ -228,3 +282,7 @@ class Job:
         self._timer = None
         self._execution.on_time(native.now_ns())
         self._settle()
+
+
+async def _whole(reader: PipeReader | None) -> bytes | None:
+    return None if reader is None else await reader.read()

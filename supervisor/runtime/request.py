@@ -53,21 +53,21 @@ SPECS_KEPT: Final = 64
 _specs: dict[object, JobSpec] = {}
 
 
-def spec_for(args: Command, text: Text, options: Mapping[str, Any]) -> JobSpec:
+def spec_for(args: Command, text: Text, options: Mapping[str, Any], pipes: bool = False) -> JobSpec:
     """:func:`make_spec`, remembered: whoever starts one command a thousand times gets one specification, checked once."""
-    key = _key_of(args, text, options)
+    key = _key_of(args, text, options, pipes)
     if key is None:
-        return make_spec(args, text=text, **options)
+        return make_spec(args, text=text, pipes=pipes, **options)
     spec = _specs.get(key)
     if spec is None:
-        spec = make_spec(args, text=text, **options)
+        spec = make_spec(args, text=text, pipes=pipes, **options)
         if len(_specs) >= SPECS_KEPT:
             _specs.clear()
         _specs[key] = spec
     return spec
 
 
-def _key_of(args: Command, text: Text, options: Mapping[str, Any]) -> object | None:
+def _key_of(args: Command, text: Text, options: Mapping[str, Any], pipes: bool) -> object | None:
     """Equal only for equal arguments of equal types; None for what cannot be remembered."""
     if type(args) is not list or not TIED_TO_SYSTEM.isdisjoint(options):
         return None
@@ -80,7 +80,7 @@ def _key_of(args: Command, text: Text, options: Mapping[str, Any]) -> object | N
     for item in args:
         if type(item) is not str:
             return None
-    return (tuple(args), text, tuple(items))
+    return (tuple(args), text, pipes, tuple(items))
 
 
 def make_spec(
@@ -95,6 +95,7 @@ def make_spec(
     input: bytes | str | None = None,
     capture_output: bool = False,
     text: Text = Text(),
+    pipes: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | bytes | os.PathLike[str] | None = None,
     user: str | int | None = None,
@@ -117,7 +118,8 @@ def make_spec(
 ) -> JobSpec:
     """Build the specification of one job from the arguments of ``subprocess`` and ours.
 
-    Raises :class:`ConfigError` with every problem found, :class:`UnsupportedError` for a user this
+    ``pipes``: PIPE gives the caller an end of a pipe; without it output is collected and input is ``input`` or
+    empty. Raises :class:`ConfigError` with every problem found, :class:`UnsupportedError` for a user this
     process may not become.
     """
     if sandbox not in (None, "none", "basic", "strict"):
@@ -126,6 +128,8 @@ def make_spec(
         raise UnsupportedError("sandbox", "this version runs jobs without a sandbox only (sandbox='none')")
     if capture_output and (stdout is not None or stderr is not None):
         raise ConfigError("capture_output: cannot be combined with stdout or stderr")
+    if pipes and text.encoding is not None and PIPE in (stdin, stdout, stderr):
+        raise ConfigError("text: pipes carry bytes; decode what you read, or collect the output (capture_output=True)")
     if process_group not in (None, 0):
         raise ConfigError("process_group: only 0, a group of its own, is supported")
     made = limits if isinstance(limits, Limits) else _limits(limits or {})
@@ -143,10 +147,10 @@ def make_spec(
         argv=_argv(args),
         env=env,
         working_directory=None if cwd is None else os.fspath(cwd),
-        stdin=_stream("stdin", stdin),
-        stdout=COLLECT if capture_output else _stream("stdout", stdout),
-        stderr=COLLECT if capture_output else _stream("stderr", stderr),
-        input=b"" if stdin == PIPE and input is None else _input(input, text),  # as subprocess.run: the end at once
+        stdin=_stream("stdin", stdin, pipes),
+        stdout=COLLECT if capture_output else _stream("stdout", stdout, pipes),
+        stderr=COLLECT if capture_output else _stream("stderr", stderr, pipes),
+        input=b"" if stdin == PIPE and input is None and not pipes else _input(input, text),  # as subprocess.run: the end at once
         limits=made,
         best_effort=frozenset(best_effort),
         credentials=credentials,
@@ -185,13 +189,13 @@ def _argv(args: Command) -> tuple[str | bytes, ...]:
         raise ConfigError("argv: must be a list of texts such as ['sleep', '1'], one item an argument") from None
 
 
-def _stream(name: str, stream: Stream) -> int | None:
+def _stream(name: str, stream: Stream, pipes: bool) -> int | None:
     if stream is None or isinstance(stream, int):
         if isinstance(stream, int) and (stream < -5 or isinstance(stream, bool)):
             raise ConfigError(f"{name}: {stream!r} is not a descriptor")
         if stream == STDOUT and name != "stderr":
             raise ConfigError(f"{name}: STDOUT has a meaning for stderr only")
-        return COLLECT if stream == PIPE and name != "stdin" else stream
+        return COLLECT if stream == PIPE and name != "stdin" and not pipes else stream
     fileno = getattr(stream, "fileno", None)
     if fileno is None:
         raise ConfigError(f"{name}: must be a descriptor, a file, PIPE, DEVNULL or None, not {type(stream).__name__}")

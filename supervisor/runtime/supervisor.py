@@ -16,6 +16,7 @@ from supervisor.runtime.event_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_EVENTS, 
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
+from supervisor.runtime.pipe_reader import PipeReader
 from supervisor.runtime.quicken import quicken
 from supervisor.runtime.request import spec_for, text_mode
 
@@ -129,26 +130,31 @@ class Supervisor:
     ) -> Job:
         """Start a command and return its job as soon as it runs, or has failed to.
 
-        Takes what :func:`supervisor.run` takes, or a :class:`JobSpec`. A program that is missing or
+        Takes what :func:`supervisor.run` takes, or a :class:`JobSpec`. PIPE gives the job a pipe whose other end
+        is ``job.stdin``, ``job.stdout`` or ``job.stderr``; ``stdin=other.stdout`` connects two jobs. A program that is missing or
         refused gives a job in the state ``failed`` whose outcome says why. Raises :class:`ConfigError`
         and :class:`UnsupportedError` before anything is started, :class:`ClosedError` outside the scope.
         Cancelled while the launch is under way, the job is killed.
         """
-        mode = text_mode(text, encoding, errors)
-        if isinstance(args, JobSpec) and options:
-            raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
-        spec = args if isinstance(args, JobSpec) else spec_for(args, mode, options)
-        job = self._launch(spec, mode)
-        try:
-            await self.changed(job, lambda: job.state != JobState.STARTING)
-        except asyncio.CancelledError:
-            job._execution.stop(0)
-            raise
+        upstream = options.get("stdin")
+        if isinstance(upstream, PipeReader):
+            options["stdin"] = upstream.hand_over()
+        job = await self._start(args, text_mode(text, encoding, errors), options, pipes=True)
+        if isinstance(upstream, PipeReader):
+            upstream.close()  # the new job has it: when it reads no more, the one before it shall learn so
         return job
 
-    async def run(self, args: Command | JobSpec, **options: Any) -> Outcome:
-        """Start a command and wait for its outcome; cancelled, it kills the job and waits for its end."""
-        job = await self.start(args, **options)
+    async def run(
+        self,
+        args: Command | JobSpec,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **options: Any,
+    ) -> Outcome:
+        """Start a command and wait for its outcome, PIPE collects; cancelled, it kills the job and waits for its end."""
+        job = await self._start(args, text_mode(text, encoding, errors), options, pipes=False)
         try:
             return await job.wait()
         except asyncio.CancelledError:
@@ -156,6 +162,17 @@ class Supervisor:
             job._settle()
             await asyncio.shield(job.wait())
             raise
+
+    async def _start(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool) -> Job:
+        if isinstance(args, JobSpec) and options:
+            raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
+        job = self._launch(args if isinstance(args, JobSpec) else spec_for(args, mode, options, pipes), mode)
+        try:
+            await self.changed(job, lambda: job.state != JobState.STARTING)
+        except asyncio.CancelledError:
+            job._execution.stop(0)
+            raise
+        return job
 
     def _launch(self, spec: JobSpec, text: Text) -> Job:
         if self._engine is None or self._ground is None:

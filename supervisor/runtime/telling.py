@@ -48,6 +48,8 @@ class Telling:
         elif state in OVER:
             self._tell_the_rest()
         self._emit(StateChanged, previous=previous, state=state)
+        if previous == JobState.STARTING and state == JobState.RUNNING:
+            self._tell_output()  # it may have written before we heard of its start
         if state == JobState.PAUSED:
             self._emit(Paused)
         elif previous == JobState.PAUSED and state == JobState.RUNNING:
@@ -59,16 +61,21 @@ class Telling:
         self._emit(LimitHit, limit=limit)
 
     def output(self, stream: int) -> None:
-        """A collected stream has grown: tell what is new of it."""
+        """A collected stream has grown: tell what is new of it, but not before its start was told."""
+        if self._execution.state == JobState.STARTING:
+            return
         data = self._execution.streams.grown(stream, self._told[stream])
         if data:
             self._told[stream] += len(data)
             self._emit(Output, stream=STREAM_NAMES[stream], data=data)
 
-    def _tell_the_rest(self) -> None:
+    def _tell_output(self) -> None:
         if self._log.wants_output(self._execution.token):
             for stream in STREAM_NAMES:
                 self.output(stream)
+
+    def _tell_the_rest(self) -> None:
+        self._tell_output()
         outcome = self._execution.outcome
         for limit in outcome.limits_hit if outcome is not None else ():
             if limit not in self._hit:

@@ -11,6 +11,7 @@ from programs import python, sh
 
 import supervisor
 from supervisor import (
+    PIPE,
     BusyError,
     LimitHit,
     Output,
@@ -49,17 +50,33 @@ async def test_a_reader_of_everything_sees_a_whole_life_in_order() -> None:
 
 async def test_a_late_reader_starts_with_how_things_stand_and_follows() -> None:
     async with supervisor.Supervisor() as sup:
-        job = await sup.start(sh("echo first; read x; echo second"), capture_output=True, input=b"go\n")
+        job = await sup.start(sh("echo first; read x; echo second"), stdin=PIPE, stdout=PIPE)
+        assert job.stdin is not None
         await job.pause()
         reader = job.events()
         await job.resume()
+        job.stdin.write(b"go\n")
         await job.wait()
         events = await collected(reader)
     replayed = [event for event in events if event.replayed]
     assert isinstance(replayed[0], Started) and replayed[0].pid == job.pid
     assert isinstance(replayed[-1], StateChanged) and replayed[-1].state == "paused"
     assert any(isinstance(event, Resumed) for event in events) and isinstance(events[-1], Terminated)
-    assert b"".join(event.data for event in events if isinstance(event, Output)) == b"first\nsecond\n"
+
+
+async def test_a_late_reader_is_given_what_was_collected_before_it_came() -> None:
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(sh("echo first; read x; echo second"), stdin=PIPE, capture_output=True)
+        assert job.stdin is not None
+        async for event in job.events():
+            if isinstance(event, Output):
+                break
+        reader = job.events()
+        job.stdin.write(b"go\n")
+        await job.wait()
+        output = [event for event in await collected(reader) if isinstance(event, Output)]
+    assert [event.replayed for event in output] == [True, False]
+    assert b"".join(event.data for event in output) == b"first\nsecond\n"
 
 
 async def test_a_reader_after_the_end_reads_the_end() -> None:

@@ -47,6 +47,7 @@ class Life:
         self.job, self.habit, self.reader = job, habit, reader
         self.paused = False
         self.over = habit in ("ends", "fails")
+        self.spared = False  # sent a signal that it ignores, unless it came before the job said so
 
 
 class Jobs(RuleBasedStateMachine):
@@ -82,7 +83,7 @@ class Jobs(RuleBasedStateMachine):
         if life := self.pick(number):
             self.do(life.job.pause())
             life.paused = life.job.state == JobState.PAUSED
-            assert life.paused or life.over
+            assert life.paused or life.over or life.spared
 
     @rule(number=st.integers(0, 5))
     def resume(self, number: int) -> None:
@@ -96,14 +97,14 @@ class Jobs(RuleBasedStateMachine):
         if life is None or (grace is None and life.habit == "ignores TERM"):
             return  # two seconds of grace each would tell nothing new
         outcome = self.do(life.job.terminate(grace))
-        assert outcome.verdict in (OWN_ENDS if life.over else {"cancelled"})
+        assert outcome.verdict in (OWN_ENDS if life.over or life.spared else {"cancelled"})
         life.over, life.paused = True, False
 
     @rule(number=st.integers(0, 5))
     def kill(self, number: int) -> None:
         if life := self.pick(number):
             outcome = self.do(life.job.kill())
-            assert outcome.verdict == "cancelled" or life.over
+            assert outcome.verdict == "cancelled" or life.over or life.spared
             life.over, life.paused = True, False
 
     @rule(number=st.integers(0, 5), signal=st.sampled_from([0, 10, 15]))
@@ -112,9 +113,10 @@ class Jobs(RuleBasedStateMachine):
         if life is None:
             return
         sent = self.do(life.job.send_signal(signal))
-        assert sent or life.over
+        assert sent or life.over or life.spared
         if signal and not life.paused and life.habit == "stays":
             self.do(life.job.wait())
+        life.spared = life.spared or (signal == 15 and life.habit == "ignores TERM")
         life.over = life.over or (signal != 0 and (life.habit != "ignores TERM" or signal == 10))
 
     @rule(number=st.integers(0, 5), seconds=st.sampled_from([0.01, 30, "infinity"]))
@@ -125,7 +127,7 @@ class Jobs(RuleBasedStateMachine):
         try:
             self.do(life.job.set_limits(wall_time_max=seconds, limit_nofile=200))
         except ClosedError:
-            assert life.over
+            assert life.over or life.spared
             return
         if seconds == 0.01 and not life.paused:
             assert self.do(life.job.wait()).verdict in ("wall_limit", "ok", "signaled")
@@ -157,7 +159,7 @@ class Jobs(RuleBasedStateMachine):
                 assert life.job.state in (JobState.TERMINATED, JobState.FAILED)
                 assert not life.job.pid or not is_alive(life.job.pid) or not os.path.exists(f"/proc/{life.job.pid}")
             elif life.job.state == JobState.PAUSED and life.job.pid:
-                assert is_alive(life.job.pid) or life.over
+                assert is_alive(life.job.pid) or life.over or life.spared
 
     def teardown(self) -> None:
         try:
