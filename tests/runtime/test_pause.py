@@ -198,7 +198,7 @@ async def test_a_limit_hit_while_paused_by_what_was_printed_before_ends_the_job(
     with Line() as line, Line() as never:
         async with supervisor.Supervisor() as sup:
             job = await sup.start(
-                python(code, line.end), pass_fds=[line.end], limits={"output_max": 1000}, stdin=never._read, stdout=supervisor.PIPE
+                python(code, line.end), pass_fds=[line.end], limits={"output_max": 1000}, stdin=never._read, capture_output=True
             )
             line.read()
             await job.pause()
