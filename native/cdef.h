@@ -64,6 +64,13 @@ int sup_engine_start_spawners(struct sup_engine *engine, int count);
 /* plan must stay valid until the SPAWNED event for the token arrives; the token is the job's number too. */
 int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd);
 
+/* ---- deadline.c: wall-clock limits that hold while the event loop does not ---- */
+struct sup_deadline;
+
+struct sup_deadline *sup_deadline_new(struct sup_engine *engine, int pidfd, int cgroup_fd, int kill); /* NULL: errno is set; borrows the fds */
+void sup_deadline_set(struct sup_deadline *deadline, uint64_t due_ns); /* CLOCK_MONOTONIC; 0: never */
+int sup_deadline_free(struct sup_deadline *deadline);                  /* 1 when the process still ran at its deadline; before sup_engine_free */
+
 /* ---- output.c: the pipes of one job ---- */
 struct sup_output;
 

@@ -248,6 +248,8 @@ struct sup_engine *sup_engine_new(void)
     engine->done_end = &engine->done;
     pthread_mutex_init(&engine->lock, NULL);
     pthread_cond_init(&engine->work, NULL);
+    pthread_mutex_init(&engine->deadline_lock, NULL);
+    pthread_cond_init(&engine->deadline_changed, NULL);
     engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     engine->wake = (struct watch){.ready = wake_ready, .fd = engine->wake_fd};
@@ -263,6 +265,7 @@ struct sup_engine *sup_engine_new(void)
 void sup_engine_free(struct sup_engine *engine)
 {
     engine_stop_spawners(engine);
+    engine_stop_timekeeper(engine);
     sup_engine_unwatch_signals(engine);
     while (engine->watches.next != &engine->watches)
         discard(engine, engine->watches.next);

@@ -46,6 +46,13 @@ struct sup_engine {
     struct launch_request *requests, **requests_end, *done, **done_end;
     pthread_t *spawners;
     int spawner_count, stopping;
+    /* deadline.c: a lock of its own, because whoever holds it makes system calls */
+    pthread_mutex_t deadline_lock;
+    pthread_cond_t deadline_changed;
+    pthread_t timekeeper;
+    struct sup_deadline *deadlines;
+    uint64_t timekeeper_wakes_ns; /* 0: not by itself */
+    int timekeeper_runs, timekeeper_stops;
 };
 
 struct sup_event *engine_emit(struct sup_engine *engine, int kind, uint64_t token);
@@ -54,6 +61,7 @@ void engine_unlink(struct watch *watch);
 int engine_add(struct sup_engine *engine, struct watch *watch, uint32_t events);
 void engine_remove(struct sup_engine *engine, struct watch *watch);
 void engine_report_launches(struct sup_engine *engine);
+void engine_stop_timekeeper(struct sup_engine *engine);
 void engine_stop_spawners(struct sup_engine *engine);
 
 #endif

@@ -106,8 +106,9 @@ def wait_frozen(cgroup: Cgroup, patience_ms: int) -> bool:
 
 KILL, SIGNAL, STOP, CONTINUE, USAGE = 1, 2, 3, 4, 5
 STARTED, FAILED, ENDED, USAGE_NOTICE = 1, 2, 3, 4
-#: The helper answers within a millisecond. One that was stopped by the job is continued, once; then it counts as lost.
-ANSWER_PATIENCE_MS = 20
+#: The helper answers within a millisecond on an idle host. One that does not is continued, in case the job stopped it;
+#: only when a loaded host, too, would have let it answer by now does it count as lost.
+ANSWER_PATIENCE_MS = (20, 2000)
 
 
 class HelperTree:
@@ -166,8 +167,8 @@ class HelperTree:
             return None
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
-        for last in (False, True):
-            while poller.poll(ANSWER_PATIENCE_MS):
+        for last, patience_ms in enumerate(ANSWER_PATIENCE_MS):
+            while poller.poll(patience_ms):
                 notice = self._read()
                 if notice is None or notice.kind == USAGE_NOTICE:
                     return notice

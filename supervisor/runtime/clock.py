@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from supervisor.kernel import native
+from supervisor.model.units import INFINITY
 from supervisor.model.value import replace
 
 TYPE_CHECKING = False
@@ -96,6 +97,14 @@ class Clock:
         self.paused = False
         if self._watch is not None:
             self._watch = self._decide.resumed(self._watch, now_ns)
+
+    @property
+    def wall_due_ns(self) -> int | None:
+        """When the wall-clock limit is reached, None without one or in a pause."""
+        watch = self._watch
+        if watch is None or watch.wall_max_ns == INFINITY or watch.paused_at is not None:
+            return None
+        return watch.started_ns + watch.paused_ns + int(watch.wall_max_ns)
 
     @property
     def due_ns(self) -> int | None:

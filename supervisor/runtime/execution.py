@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from supervisor.kernel.cgroup_root import CgroupRoot
+    from supervisor.kernel.deadline import Deadline
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
     from supervisor.model.outcome import Outcome
@@ -50,6 +51,7 @@ class Execution:
         "_block",
         "_block_alive",
         "_clock",
+        "_deadline",
         "_end",
         "_helper",
         "_host",
@@ -57,6 +59,7 @@ class Execution:
         "causes",
         "ending",
         "engine",
+        "guarded",
         "observer",
         "outcome",
         "pid",
@@ -90,6 +93,8 @@ class Execution:
         if (peaks := self._clock.peaks) is not None:
             self._end.peaks = peaks
         self._helper: HelperLaunch | None = None
+        self._deadline: Deadline | None = None
+        self.guarded = False  # the driver may be late: native code watches the wall-clock limit too
         self._block_alive: Any = None
         self.streams = Streams(engine, self.token, spec, plan)
         try:
@@ -166,6 +171,7 @@ class Execution:
         self.pid = pid
         self._end.started_ns = started_ns
         self._clock.start(self.plan, self._host.processors, started_ns)
+        self._guard()
         if self.state == JobState.STARTING:
             self._become(JobState.RUNNING)
         if self.causes:  # ended by somebody while it was starting
@@ -221,12 +227,38 @@ class Execution:
         assert isinstance(self.tree, CgroupTree)
         self.tree.pidfd = -1
         self._end.take_exit(event)
+        self._hear_deadline()
         if event.populated == 0:
             self._end.empty = True
             return
         self.tree.kill()  # what the main process left behind goes with it
         self._clock.killed(native.now_ns())
         self.engine.watch_empty(self.token, self.tree.cgroup.open_events())
+
+    def _guard(self) -> None:
+        """Tell native code when the wall-clock limit falls due now."""
+        due = self._clock.wall_due_ns if self.guarded else None
+        if self._deadline is None and due is not None and isinstance(self.tree, CgroupTree) and self.tree.pidfd >= 0:
+            from supervisor.kernel.deadline import Deadline
+
+            try:
+                self._deadline = Deadline(self.engine, self.tree.pidfd, self.tree.cgroup.fd, self.spec.limit_grace_ns == 0)
+            except OSError as error:
+                self._end.warnings.append(f"wall_time_max is watched by the event loop alone: {error}")
+        if self._deadline is not None:
+            self._deadline.set(due)
+
+    def _hear_deadline(self) -> None:
+        """The main process was reaped, perhaps long after its end: had it passed its deadline?"""
+        if self._deadline is None:
+            return
+        deadline, self._deadline = self._deadline, None
+        due_ns = deadline.due_ns
+        if not deadline.close():
+            if due_ns:
+                self._end.ended_ns = min(self._end.ended_ns, due_ns)  # seen late, but it had ended by then
+        elif self.spec.limit_grace_ns == 0 and "wall_time_max" not in self.causes:
+            self.note("wall_time_max")  # native code has ended it on that account
 
     def _emptied(self) -> None:
         if self._end.exit is not None:
@@ -265,11 +297,15 @@ class Execution:
         self._end.unreaped = True
         self._conclude()
 
-    def reached(self, limit: str, graceful: bool = False) -> None:
-        """A limit is reached: note it, then act on it."""
+    def note(self, limit: str) -> None:
+        """A limit is reached: the cause is noted before anything is done about it."""
         self.causes.append(limit)
         if self.observer is not None:
             self.observer.limit_hit(limit)
+
+    def reached(self, limit: str, graceful: bool = False) -> None:
+        """A limit is reached: note it, then act on it."""
+        self.note(limit)
         if graceful:
             self._terminate(self.spec.limit_grace_ns, self.spec.kill_signal)
         else:
@@ -319,6 +355,7 @@ class Execution:
         now_ns = native.now_ns()
         self._end.paused_at = now_ns
         self._clock.pause(now_ns)
+        self._guard()
         self._become(JobState.PAUSED)
         return True
 
@@ -331,6 +368,7 @@ class Execution:
         self._end.paused_ns += now_ns - self._end.paused_at
         self._end.paused_at = None
         self._clock.resume(now_ns)
+        self._guard()
         if self.state == JobState.PAUSED:
             self._become(JobState.RUNNING)
         return True
@@ -339,6 +377,7 @@ class Execution:
         """The limits were changed on the tree: what is kept here follows."""
         self.spec, self.plan = change.spec, change.plan
         self._clock.relimit(change.plan, self._host.processors, self._end.started_ns, self._end.paused_ns)
+        self._guard()
         if change.output_max is not None and self.streams.limit(change.output_max):
             self.reached("output_max")
 
@@ -375,6 +414,9 @@ class Execution:
 
         Removing a cgroup takes the kernel longer than everything else at an end, so nobody waits for it.
         """
+        if self._deadline is not None:
+            self._deadline.close()
+            self._deadline = None
         self._close_tree()
         self.relay_errno = self.streams.relay_errno() or self.relay_errno
         self.streams.close()

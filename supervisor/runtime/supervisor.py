@@ -179,6 +179,7 @@ class Supervisor:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
         plan, host = self._ground.plan(spec)
         execution = Execution(self._engine, spec, plan, host, self._ground.root)
+        execution.guarded = True
         job = Job(self, execution, text)
         try:
             if spec.preexec:

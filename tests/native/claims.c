@@ -332,6 +332,42 @@ static void exits_are_told_with_signal_and_usage(void)
     free(plan);
 }
 
+/* The process that sleeps overruns; the one that ended in time does not, although nobody reaped it before. */
+static void an_engine_notes_who_ran_at_its_deadline(void)
+{
+    uint32_t size;
+    int before = open_descriptors();
+    struct draft draft = draft_of("/bin/sleep", "1000", NULL), quick_draft = draft_of("/bin/true", NULL, NULL);
+    void *plan = make_plan(&draft, &size);
+    struct sup_engine *engine = sup_engine_new();
+    struct sup_child sleeper, quick;
+    CHECK(sup_spawn(plan, size, -1, 0, &sleeper) == 0);
+    free(plan);
+    plan = make_plan(&quick_draft, &size);
+    CHECK(sup_spawn(plan, size, -1, 0, &quick) == 0);
+    free(plan);
+    siginfo_t info;
+    CHECK(waitid(P_PID, (id_t)quick.pid, &info, WEXITED | WNOWAIT) == 0);
+    struct sup_deadline *far = sup_deadline_new(engine, sleeper.pidfd, -1, 0), *near = sup_deadline_new(engine, sleeper.pidfd, -1, 0);
+    struct sup_deadline *ended = sup_deadline_new(engine, quick.pidfd, -1, 0), *moved = sup_deadline_new(engine, sleeper.pidfd, -1, 0);
+    CHECK(far != NULL && near != NULL && ended != NULL && moved != NULL);
+    uint64_t now_ns = sup_now();
+    sup_deadline_set(far, now_ns + 1000000000000u);
+    sup_deadline_set(moved, now_ns + 10000000u);
+    sup_deadline_set(moved, 0);
+    sup_deadline_set(ended, now_ns + 20000000u);
+    sup_deadline_set(near, now_ns + 20000000u);
+    while (sup_now() < now_ns + 200000000u)
+        sup_engine_poll(engine, events, 64, 10000000);
+    CHECK(sup_deadline_free(near) == 1 && sup_deadline_free(ended) == 0 && sup_deadline_free(far) == 0 && sup_deadline_free(moved) == 0);
+    sup_engine_free(engine);
+    kill(sleeper.pid, SIGKILL);
+    CHECK(waitpid(sleeper.pid, NULL, 0) == sleeper.pid && waitpid(quick.pid, NULL, 0) == quick.pid);
+    close(sleeper.pidfd);
+    close(quick.pidfd);
+    nothing_is_left(before);
+}
+
 static void readiness_and_signals(void)
 {
     int before = open_descriptors(), pipe_fds[2];
@@ -639,6 +675,7 @@ static void small_files(void)
     X(spawner_threads_report_every_launch)                       \
     X(an_engine_freed_in_the_middle_leaves_no_child)             \
     X(exits_are_told_with_signal_and_usage)                      \
+    X(an_engine_notes_who_ran_at_its_deadline)                   \
     X(readiness_and_signals)                                     \
     X(collected_output_is_exact)                                 \
     X(output_over_the_cap_is_cut_and_told_once)                  \

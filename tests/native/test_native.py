@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "native"
 CLAIMS = re.findall(r"^    X\((\w+)\)", (HERE / "claims.c").read_text(), re.MULTILINE)
 THREADED = [name for name in CLAIMS if "thread" in name or "engine" in name or "output" in name]
-SOURCES = ("plan.c", "spawn.c", "engine.c", "spawner.c", "output.c", "files.c", "pidfd.c")
+SOURCES = ("plan.c", "spawn.c", "engine.c", "spawner.c", "deadline.c", "output.c", "files.c", "pidfd.c")
 #: It runs on a borrowed stack in another process's memory, where no sanitizer's run-time library may be called.
 CHILD = "child.c"
 FLAGS = "-std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -fno-omit-frame-pointer".split()
