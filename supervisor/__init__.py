@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+    from supervisor.model.sandbox import Bind, Overlay, Sandbox
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
     from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
@@ -49,6 +50,7 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Bind",
     "BusyError",
     "CgroupError",
     "ClosedError",
@@ -66,8 +68,10 @@ __all__ = [
     "Outcome",
     "Output",
     "Overflow",
+    "Overlay",
     "Paused",
     "Resumed",
+    "Sandbox",
     "SpawnError",
     "StartError",
     "Started",
@@ -89,6 +93,7 @@ _HOMES = {
     "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
+    "supervisor.model.sandbox": "Bind Overlay Sandbox",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
     "supervisor.model.state": "JobState",
     "supervisor.runtime.job": "Job",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final
 
+    from supervisor.model.sandbox import Sandbox
+
     Text = str | bytes
 
 #: Where a standard stream goes. The numbers are subprocess's, so its constants can be given as well.
@@ -69,6 +71,7 @@ class JobSpec:
     input: bytes | None = None
     limits: Limits = Limits()
     best_effort: frozenset[str] = frozenset()
+    sandbox: Sandbox | None = None  # None: nothing is taken away, and nothing of the sandbox is imported
     credentials: Credentials = Credentials()
     umask: int | None = None
     nice: int | None = None
