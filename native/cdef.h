@@ -98,6 +98,7 @@ int sup_lock(int fd, int wait);        /* flock(2), exclusive; wait 0: -EAGAIN w
 int sup_duplicate(int fd, int least);  /* fcntl(F_DUPFD_CLOEXEC) */
 int sup_socketpair(int32_t ret_fds[2]); /* SOCK_SEQPACKET, close-on-exec; Python's socket module costs 8 ms to import */
 int sup_become_subreaper(void);
+int sup_landlock_abi(void);            /* the version of Landlock's interface, or -errno */
 int sup_pidfd_open(int pid);
 int sup_pidfd_send_signal(int pidfd, int signal);
 int sup_hard_rlimits(uint64_t ret_hard[16]); /* of this process, RLIM_INFINITY is the largest number */

@@ -7,6 +7,7 @@
  * stack and the report. Hooks run in the order of the plan; the first that fails ends the child.
  */
 #include "plan.h"
+#include "sandbox.h"
 #include "syscalls.h"
 
 #include <errno.h>
@@ -20,11 +21,6 @@
 struct kernel_sigaction {
     uint64_t handler, flags, restorer, mask;
 };
-
-static const char *hook_data(const struct sup_launch *launch, const struct sup_hook *hook)
-{
-    return (const char *)launch->plan + hook->data_off;
-}
 
 /* a: bit n-1 set for every signal n whose disposition becomes the default; b: the mask to install. */
 static long hook_signals(const struct sup_launch *launch, const struct sup_hook *hook)
@@ -71,7 +67,7 @@ static long hook_oom_score_adjust(const struct sup_launch *launch, const struct 
     long fd = sup_sys4(__NR_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return fd;
-    long r = sup_sys3(__NR_write, fd, hook_data(launch, hook), hook->data_len);
+    long r = sup_sys3(__NR_write, fd, sup_hook_data(launch, hook), hook->data_len);
     sup_sys1(__NR_close, fd);
     return r < 0 ? r : 0;
 }
@@ -86,7 +82,7 @@ static long hook_nice(const struct sup_launch *launch, const struct sup_hook *ho
 /* data: the processor mask, a whole number of 8-byte words. */
 static long hook_cpu_affinity(const struct sup_launch *launch, const struct sup_hook *hook)
 {
-    return sup_sys3(__NR_sched_setaffinity, 0, hook->data_len, hook_data(launch, hook));
+    return sup_sys3(__NR_sched_setaffinity, 0, hook->data_len, sup_hook_data(launch, hook));
 }
 
 /* arg: the resource; a: soft, b: hard, both as the kernel's unsigned 64-bit values. */
@@ -107,7 +103,7 @@ static long hook_umask(const struct sup_launch *launch, const struct sup_hook *h
 /* data: gids, 4 bytes each. Raw, because libc would signal every thread of the parent. */
 static long hook_supplementary_groups(const struct sup_launch *launch, const struct sup_hook *hook)
 {
-    return sup_sys2(__NR_setgroups, hook->data_len / 4, hook_data(launch, hook));
+    return sup_sys2(__NR_setgroups, hook->data_len / 4, sup_hook_data(launch, hook));
 }
 
 static long hook_group(const struct sup_launch *launch, const struct sup_hook *hook)
@@ -125,7 +121,7 @@ static long hook_user(const struct sup_launch *launch, const struct sup_hook *ho
 /* data: the path, NUL included. */
 static long hook_working_directory(const struct sup_launch *launch, const struct sup_hook *hook)
 {
-    return sup_sys1(__NR_chdir, hook_data(launch, hook));
+    return sup_sys1(__NR_chdir, sup_hook_data(launch, hook));
 }
 
 /* arg: the standard descriptor; a: its source, which is arg itself or at least 3, so that no order clobbers. */
@@ -166,6 +162,13 @@ static long hook_pass_fd(const struct sup_launch *launch, const struct sup_hook 
     return sup_sys3(__NR_fcntl, hook->arg, F_SETFD, 0);
 }
 
+/* arg: the descriptor under which the init helper finds the cgroup of the job, CLOSE_FDS notwithstanding. */
+static long hook_cgroup_directory(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    long r = sup_sys3(__NR_dup3, launch->payload_fd, hook->arg, 0);
+    return r < 0 ? r : 0;
+}
+
 static long hook_no_new_privileges(const struct sup_launch *launch, const struct sup_hook *hook)
 {
     (void)launch;
@@ -186,6 +189,18 @@ static long hook_parent_death_signal(const struct sup_launch *launch, const stru
 static long run_hook(const struct sup_launch *launch, const struct sup_hook *hook)
 {
     switch (hook->stage) {
+    case SUP_STAGE_USER_MAP: return hook_user_map(launch, hook);
+    case SUP_STAGE_NETWORK: return hook_network(launch, hook);
+    case SUP_STAGE_HOSTNAME: return hook_hostname(launch, hook);
+    case SUP_STAGE_TIME_NAMESPACE: return hook_time_namespace(launch, hook);
+    case SUP_STAGE_ROOT: return hook_root(launch, hook);
+    case SUP_STAGE_PRIVATE_MOUNTS: return hook_private_mounts(launch, hook);
+    case SUP_STAGE_PLACE: return hook_place(launch, hook);
+    case SUP_STAGE_TMPFS: return hook_tmpfs(launch, hook);
+    case SUP_STAGE_PROC: return hook_proc(launch, hook);
+    case SUP_STAGE_BIND: return hook_bind(launch, hook);
+    case SUP_STAGE_OVERLAY: return hook_overlay(launch, hook);
+    case SUP_STAGE_PIVOT: return hook_pivot(launch, hook);
     case SUP_STAGE_SIGNALS: return hook_signals(launch, hook);
     case SUP_STAGE_SESSION: return hook_session(launch, hook);
     case SUP_STAGE_TERMINAL: return hook_terminal(launch, hook);
@@ -195,6 +210,7 @@ static long run_hook(const struct sup_launch *launch, const struct sup_hook *hoo
     case SUP_STAGE_CPU_AFFINITY: return hook_cpu_affinity(launch, hook);
     case SUP_STAGE_RLIMIT: return hook_rlimit(launch, hook);
     case SUP_STAGE_UMASK: return hook_umask(launch, hook);
+    case SUP_STAGE_BOUNDING_SET: return hook_bounding_set(launch, hook);
     case SUP_STAGE_SUPPLEMENTARY_GROUPS: return hook_supplementary_groups(launch, hook);
     case SUP_STAGE_GROUP: return hook_group(launch, hook);
     case SUP_STAGE_USER: return hook_user(launch, hook);
@@ -202,7 +218,11 @@ static long run_hook(const struct sup_launch *launch, const struct sup_hook *hoo
     case SUP_STAGE_STDIO: return hook_stdio(launch, hook);
     case SUP_STAGE_CLOSE_FDS: return hook_close_fds(launch, hook);
     case SUP_STAGE_PASS_FD: return hook_pass_fd(launch, hook);
+    case SUP_STAGE_CGROUP_DIRECTORY: return hook_cgroup_directory(launch, hook);
+    case SUP_STAGE_CGROUP_NAMESPACE: return hook_cgroup_namespace(launch, hook);
+    case SUP_STAGE_CAPABILITIES: return hook_capabilities(launch, hook);
     case SUP_STAGE_NO_NEW_PRIVILEGES: return hook_no_new_privileges(launch, hook);
+    case SUP_STAGE_LANDLOCK: return hook_landlock(launch, hook);
     case SUP_STAGE_PARENT_DEATH_SIGNAL: return hook_parent_death_signal(launch, hook);
     default: return -ENOSYS;
     }
@@ -212,7 +232,8 @@ static int fail(const struct sup_launch *launch, int stage, long error, int inde
 {
     launch->report->err = (int32_t)-error;
     launch->report->index = index;
-    launch->report->stage = stage;
+    if (launch->report->stage == SUP_STAGE_NONE) /* a hook may have named a part of its own: TARGET */
+        launch->report->stage = stage;
     return 127;
 }
 
@@ -236,14 +257,25 @@ static int exec_first(const struct sup_launch *launch)
     return fail(launch, SUP_STAGE_EXEC, error, index);
 }
 
+static int run_hooks(const struct sup_launch *launch, uint32_t first, uint32_t end)
+{
+    const struct sup_hook *hooks = (const void *)((const char *)launch->plan + launch->plan->hooks_off);
+    for (uint32_t i = first; i < end; i++) {
+        long r = run_hook(launch, &hooks[i]);
+        if (r < 0) {
+            fail(launch, (int)hooks[i].stage, r, (int)i);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int sup_child_setup(const struct sup_launch *launch) { return run_hooks(launch, 0, launch->plan->setup_count); }
+
 __attribute__((noinline)) int sup_child_run(void *argument)
 {
     const struct sup_launch *launch = argument;
-    const struct sup_hook *hooks = (const void *)((const char *)launch->plan + launch->plan->hooks_off);
-    for (uint32_t i = 0; i < launch->plan->hook_count; i++) {
-        long r = run_hook(launch, &hooks[i]);
-        if (r < 0)
-            return fail(launch, (int)hooks[i].stage, r, (int)i);
-    }
+    if (run_hooks(launch, launch->plan->setup_count, launch->plan->hook_count) < 0)
+        return 127;
     return exec_first(launch);
 }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The init helper: holds the process tree of one job where no cgroup can.
+ * The init helper: builds the sandbox of one job and holds its process tree.
  *
- * A static program without libc, single-threaded and tiny. It makes itself the sub-reaper of whatever
- * the job leaves behind (PR_SET_CHILD_SUBREAPER, Linux 3.4), starts the job from the plan block it is
- * given, and ends every descendant when the job's main process ends, when told to, or when the
- * supervisor is gone (end of file on the control socket). It stands outside the job's limits.
+ * A static program without libc, single-threaded and tiny. Born as process 1 of a pid namespace it builds the rest
+ * of the sandbox (the plan's first hooks), and the kernel lets nothing of the tree outlive it; else it makes itself
+ * the sub-reaper of whatever the job leaves behind (PR_SET_CHILD_SUBREAPER, Linux 3.4). It starts the job from the
+ * plan block it is given, and ends every descendant when the job's main process ends, when told to, or when the
+ * supervisor is gone (end of file on the control socket). It stands outside the job's limits: with a cgroup it puts
+ * the job into another one at birth.
  *
- * argv: name, control descriptor, plan descriptor. The job's standard streams are its own 0 to 2.
+ * argv: name, control descriptor, plan descriptor, descriptor of the job's cgroup or 0. The job's standard streams
+ * are its own 0 to 2.
  */
 #include "helper.h"
 #include "plan.h"
@@ -41,7 +44,7 @@ static char plan_block[PLAN_MAX] __attribute__((aligned(16)));
 static char vectors[PLAN_MAX] __attribute__((aligned(16)));
 static char child_stack[CHILD_STACK] __attribute__((aligned(16)));
 static struct task tasks[TASKS_MAX];
-static int control_fd, main_pid;
+static int control_fd, main_pid, is_process_1;
 static struct usage64 reaped; /* of every child reaped here */
 
 void *memset(void *to, int byte, size_t size);
@@ -188,7 +191,7 @@ static const struct task *find_task(int pid, int count)
  * stands before its children, so that one or two passes do. */
 static int mark_tree(void)
 {
-    int count = read_tasks(), changed = 1, own = (int)sup_sys0(__NR_getpid);
+    int count = read_tasks(), changed = 1, own = is_process_1 ? 1 : (int)sup_sys0(__NR_getpid);
     while (changed) {
         changed = 0;
         for (int i = 0; i < count; i++) {
@@ -202,9 +205,14 @@ static int mark_tree(void)
     return count;
 }
 
-/* Signal every living descendant. Returns how many were signalled that were not in want_state yet. */
+/* Signal every living descendant. Returns how many were signalled that were not in want_state yet. Process 1 reaches all
+ * others of its namespace in one call, which no fork escapes. */
 static int signal_tree(int signal, char want_state)
 {
+    if (is_process_1) {
+        sup_sys2(__NR_kill, -1, signal);
+        return 0;
+    }
     int count = mark_tree(), sent = 0;
     for (int i = 0; i < count; i++)
         if (tasks[i].ours && tasks[i].state != 'Z' && tasks[i].state != 'X' && sup_sys2(__NR_kill, tasks[i].pid, signal) == 0)
@@ -233,13 +241,13 @@ static void add(struct timeval64 *to, struct timeval64 t)
     to->microseconds += t.microseconds;
 }
 
-/* Reap all that are dead. Returns 0 when no child is left at all. */
-static int reap(struct sup_notice *ended)
+/* Reap all that are dead; options 0 waits until none is left. Returns 0 when no child is left at all. */
+static int reap(struct sup_notice *ended, int options)
 {
     for (;;) {
         struct child_info info = {0};
         struct usage64 used = {.maxrss = 0};
-        long r = sup_sys5(__NR_waitid, 0 /* P_ALL */, 0, &info, WAIT_EXITED | WAIT_NOHANG, &used);
+        long r = sup_sys5(__NR_waitid, 0 /* P_ALL */, 0, &info, WAIT_EXITED | options, &used);
         if (r < 0)
             return r != -ECHILD;
         if (info.pid == 0)
@@ -271,11 +279,17 @@ static void nap(void)
  * repeat until no child is left. Returns how many remain after all the rounds. */
 static int end_tree(struct sup_notice *ended)
 {
+    if (is_process_1) { /* all are ours, none can escape, and the kernel reaps what is left when we end */
+        signal_tree(SIG_KILL, 0);
+        while (reap(ended, 0))
+            ;
+        return 0;
+    }
     for (int round = 0; round < ROUNDS_MAX; round++) {
         for (int i = 0; i < 50 && signal_tree(SIG_STOP, 'T') > 0; i++)
             ;
         signal_tree(SIG_KILL, 0);
-        if (!reap(ended))
+        if (!reap(ended, WAIT_NOHANG))
             return 0;
         nap();
     }
@@ -301,22 +315,55 @@ static int read_plan(int fd)
     return 0;
 }
 
-static int start(struct sup_notice *notice)
+/* The job, born in its own cgroup; where clone3 or CLONE_INTO_CGROUP is missing it joins by itself in its first hooks. */
+static long clone_job(struct sup_launch *launch, int cgroup_fd)
+{
+    const uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | launch->plan->namespaces;
+    if (cgroup_fd > 0) {
+        struct sup_clone_args args = {
+            .flags = flags | SUP_CLONE_INTO_CGROUP,
+            .exit_signal = SUP_SIGCHLD,
+            .stack = (uint64_t)(uintptr_t)child_stack,
+            .stack_size = sizeof child_stack,
+            .cgroup = (uint64_t)cgroup_fd,
+        };
+        long pid = sup_clone_call(__NR_clone3, (long)&args, sizeof args, 0, 0, 0, sup_child_run, launch);
+        if (pid != -ENOSYS)
+            return pid;
+        long fd = sup_sys4(__NR_openat, cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC, 0);
+        if (fd < 0)
+            return fd;
+        launch->cgroup_procs_fd = (int32_t)fd;
+    }
+    return sup_clone_call(__NR_clone, (long)(flags | SUP_SIGCHLD), (long)(child_stack + sizeof child_stack), 0, 0, 0, sup_child_run, launch);
+}
+
+static int start(int cgroup_fd, struct sup_notice *notice)
 {
     struct sup_report report = {0, 0, 0};
     int64_t exec_time[2] = {0, 0};
-    struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report, .exec_time = exec_time};
+    struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = -1, .report = &report, .exec_time = exec_time};
     sup_plan_vectors((const void *)plan_block, vectors, &launch);
-    long flags = (long)(SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_SIGCHLD);
-    long pid = sup_clone_call(__NR_clone, flags, (long)(child_stack + sizeof child_stack), 0, 0, 0, sup_child_run, &launch);
-    if (pid < 0) {
+    long mask = sup_sys1(__NR_umask, 0), pid = 0;
+    int r = sup_child_setup(&launch);
+    sup_sys1(__NR_umask, mask);
+    /* From here on nobody but the host's root can look into this process; before, /proc/self/uid_map would not be ours to
+     * write, and the job shares our memory until its exec. A user namespace of its own keeps it from us until then. */
+    const int later = ((const struct sup_plan *)(const void *)plan_block)->namespaces != 0;
+    if (!later)
+        sup_sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (r == 0 && (pid = clone_job(&launch, cgroup_fd)) < 0) {
         *notice = (struct sup_notice){.kind = SUP_NOTICE_FAILED, .stage = SUP_STAGE_CLONE, .err = (int32_t)-pid};
         return -1;
     }
+    if (later)
+        sup_sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (report.err != 0) {
         *notice = (struct sup_notice){.kind = SUP_NOTICE_FAILED, .stage = report.stage, .err = report.err, .index = report.index};
         return -1;
     }
+    if (cgroup_fd > 0)
+        sup_sys1(__NR_close, cgroup_fd);
     main_pid = (int)pid;
     uint64_t started_ns = (uint64_t)exec_time[0] * 1000000000u + (uint64_t)exec_time[1];
     *notice = (struct sup_notice){.kind = SUP_NOTICE_STARTED, .pid = main_pid, .time_ns = started_ns};
@@ -358,7 +405,7 @@ static int watch(int signal_fd, struct sup_notice *ended)
         if (polled[1].revents != 0) {
             char signals[1024];
             sup_sys3(__NR_read, signal_fd, signals, sizeof signals);
-            reap(ended);
+            reap(ended, WAIT_NOHANG);
             if (main_pid == 0)
                 return 0;
         }
@@ -390,22 +437,25 @@ __attribute__((noreturn, used)) void sup_init_main(long *stack);
 void sup_init_main(long *stack)
 {
     char **argv = (char **)(stack + 1);
-    uint64_t control = 0, plan = 0;
-    if (stack[0] != 3)
+    uint64_t control = 0, plan = 0, cgroup = 0;
+    if (stack[0] != 4)
         quit(125);
     number(argv[1], &control);
     number(argv[2], &plan);
+    number(argv[3], &cgroup);
     control_fd = (int)control;
+    is_process_1 = sup_sys0(__NR_getpid) == 1;
     struct sup_notice notice = {.kind = SUP_NOTICE_FAILED, .stage = SUP_STAGE_HELPER};
-    sup_sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     sup_sys3(__NR_fcntl, control_fd, F_SETFD, FD_CLOEXEC);
+    if (cgroup != 0)
+        sup_sys3(__NR_fcntl, (long)cgroup, F_SETFD, FD_CLOEXEC);
     long signal_fd = block_signals(), r = read_plan((int)plan);
     if (signal_fd < 0)
         r = signal_fd;
-    if (r == 0)
+    if (r == 0 && !is_process_1)
         r = sup_sys5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     notice.err = (int32_t)-r;
-    if (r < 0 || start(&notice) < 0) {
+    if (r < 0 || start((int)cgroup, &notice) < 0) {
         tell(&notice);
         quit(1);
     }

@@ -24,5 +24,7 @@ struct sup_plan {
     uint32_t argc, argv_off;  /* argc strings one after another */
     uint32_t envc, env_off;
     uint32_t pathc, paths_off; /* files to try in turn with execve(2) */
-    uint32_t reserved;
+    uint32_t namespaces;      /* CLONE_NEW* of clone(2) for the child */
+    uint32_t setup_count;     /* the first hooks are the init helper's own, run before it clones the job */
+    uint32_t payload_off;     /* the cgroup that the init helper shall put the job in, below the job's directory; 0: none */
 };

@@ -9,6 +9,8 @@
 
 int sup_become_subreaper(void) { return (int)sup_sys5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 
+int sup_landlock_abi(void) { return (int)sup_sys3(__NR_landlock_create_ruleset, 0, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */); }
+
 int sup_pidfd_open(int pid) { return (int)sup_sys2(__NR_pidfd_open, pid, 0); }
 
 int sup_pidfd_send_signal(int pidfd, int signal) { return (int)sup_sys4(__NR_pidfd_send_signal, pidfd, signal, 0, 0); }

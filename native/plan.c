@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <stddef.h>
 
+/* CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID and NET */
+#define SUP_NAMESPACES 0x7e020000u
+
 static const char *at(const struct sup_plan *plan, uint32_t off) { return (const char *)plan + off; }
 
 static int array_fits(const struct sup_plan *plan, uint32_t off, uint32_t count, uint32_t each)
@@ -34,6 +37,36 @@ static int strings_fit(const struct sup_plan *plan, uint32_t off, uint32_t count
     return 1;
 }
 
+/* Offset just past the text at off that ends inside the hook's data, or 0. */
+static uint32_t text_end(const struct sup_plan *plan, const struct sup_hook *hook, uint32_t off)
+{
+    for (; off < hook->data_off + hook->data_len; off++)
+        if (*at(plan, off) == '\0')
+            return off + 1;
+    return 0;
+}
+
+/* The data is exactly so many texts, each after skip bytes. */
+static int texts_fit(const struct sup_plan *plan, const struct sup_hook *hook, uint32_t count, uint32_t skip)
+{
+    uint32_t off = hook->data_off, end = hook->data_off + hook->data_len;
+    for (; count > 0; count--) {
+        off = end - off >= skip ? text_end(plan, hook, off + skip) : 0;
+        if (off == 0)
+            return 0;
+    }
+    return off == end;
+}
+
+static int rules_fit(const struct sup_plan *plan, const struct sup_hook *hook)
+{
+    uint32_t off = hook->data_off, end = hook->data_off + hook->data_len;
+    while (off < end)
+        if (end - off < 9 || (off = text_end(plan, hook, off + 8)) == 0)
+            return 0;
+    return hook->arg == 8 || hook->arg == 16 || hook->arg == 24;
+}
+
 /* What the stage reads of its data must be there: a path ends in NUL, arrays hold whole items. */
 static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
 {
@@ -45,6 +78,14 @@ static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
     case SUP_STAGE_WORKING_DIRECTORY: return hook->data_len != 0 && *at(plan, hook->data_off + hook->data_len - 1) == '\0';
     case SUP_STAGE_SUPPLEMENTARY_GROUPS: return hook->data_len % 4 == 0;
     case SUP_STAGE_CPU_AFFINITY: return hook->data_len != 0 && hook->data_len % 8 == 0;
+    case SUP_STAGE_PROC: return hook->arg >= 0 && texts_fit(plan, hook, (uint32_t)hook->arg, 0);
+    case SUP_STAGE_USER_MAP:
+    case SUP_STAGE_ROOT:
+    case SUP_STAGE_PLACE:
+    case SUP_STAGE_TMPFS:
+    case SUP_STAGE_BIND: return texts_fit(plan, hook, 2, 0);
+    case SUP_STAGE_OVERLAY: return texts_fit(plan, hook, 4, 0);
+    case SUP_STAGE_LANDLOCK: return rules_fit(plan, hook);
     default: return 1;
     }
 }
@@ -60,7 +101,9 @@ int sup_plan_check(const void *block, uint64_t size)
     if (plan->argc == 0 || plan->pathc == 0 || !strings_fit(plan, plan->argv_off, plan->argc) ||
         !strings_fit(plan, plan->env_off, plan->envc) || !strings_fit(plan, plan->paths_off, plan->pathc))
         return -EINVAL;
-    if (plan->cgroup_leaf_off != 0 && string_end(plan, plan->cgroup_leaf_off) == 0)
+    if ((plan->cgroup_leaf_off != 0 && string_end(plan, plan->cgroup_leaf_off) == 0) ||
+        (plan->payload_off != 0 && (plan->step_count == 0 || string_end(plan, plan->payload_off) == 0)) ||
+        plan->setup_count > plan->hook_count || (plan->namespaces & ~SUP_NAMESPACES) != 0)
         return -EINVAL;
     const struct sup_hook *hooks = (const void *)at(plan, plan->hooks_off);
     for (uint32_t i = 0; i < plan->hook_count; i++)

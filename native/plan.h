@@ -23,7 +23,20 @@
     X(PIPE, "pipe")                                    \
     X(CLONE, "clone")                                  \
     X(HELPER, "helper")                                \
+    X(TARGET, "target")                                \
     X(PREEXEC, "preexec")                              \
+    X(USER_MAP, "user_map")                            \
+    X(NETWORK, "network")                              \
+    X(HOSTNAME, "hostname")                            \
+    X(TIME_NAMESPACE, "time_namespace")                \
+    X(ROOT, "root")                                    \
+    X(PRIVATE_MOUNTS, "private_mounts")                \
+    X(PLACE, "place")                                  \
+    X(TMPFS, "tmpfs")                                  \
+    X(PROC, "proc")                                    \
+    X(BIND, "bind")                                    \
+    X(OVERLAY, "overlay")                              \
+    X(PIVOT, "pivot")                                  \
     X(SIGNALS, "signals")                              \
     X(SESSION, "session")                              \
     X(TERMINAL, "terminal")                            \
@@ -33,6 +46,7 @@
     X(CPU_AFFINITY, "cpu_affinity")                    \
     X(RLIMIT, "rlimit")                                \
     X(UMASK, "umask")                                  \
+    X(BOUNDING_SET, "bounding_set")                    \
     X(SUPPLEMENTARY_GROUPS, "supplementary_groups")    \
     X(GROUP, "group")                                  \
     X(USER, "user")                                    \
@@ -40,7 +54,11 @@
     X(STDIO, "stdio")                                  \
     X(CLOSE_FDS, "close_fds")                          \
     X(PASS_FD, "pass_fd")                              \
+    X(CGROUP_DIRECTORY, "cgroup_directory")            \
+    X(CGROUP_NAMESPACE, "cgroup_namespace")            \
+    X(CAPABILITIES, "capabilities")                    \
     X(NO_NEW_PRIVILEGES, "no_new_privileges")          \
+    X(LANDLOCK, "landlock")                            \
     X(PARENT_DEATH_SIGNAL, "parent_death_signal")      \
     X(EXEC, "exec")
 
@@ -65,6 +83,7 @@ struct sup_launch {
     char *const *envp;
     char *const *paths;
     int32_t cgroup_procs_fd; /* -1, or cgroup.procs for the child to join by itself */
+    int32_t payload_fd;      /* -1, or the directory of the cgroup that the init helper puts the job in */
     volatile struct sup_report *report;
     volatile int64_t *exec_time; /* NULL, or two words: seconds and nanoseconds of CLOCK_MONOTONIC at the exec */
 };
@@ -78,5 +97,9 @@ void sup_plan_vectors(const struct sup_plan *plan, void *memory, struct sup_laun
 
 /* The child half: run the hooks in order and exec. Returns only on failure, report filled in. */
 int sup_child_run(void *launch);
+
+/* The init helper's own part: the first setup_count hooks, which the child half then leaves out. 0, or -1 with the report
+ * filled in. */
+int sup_child_setup(const struct sup_launch *launch);
 
 #endif

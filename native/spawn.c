@@ -185,7 +185,7 @@ static int run_steps(const struct sup_plan *plan, int root_fd, uint64_t job, str
 static long clone_child(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
 {
     _Alignas(16) char stack[CHILD_STACK_SIZE];
-    uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_CLONE_PIDFD;
+    uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_CLONE_PIDFD | launch->plan->namespaces;
     struct sup_clone_args args = {
         .flags = flags | SUP_CLONE_CLEAR_SIGHAND | (leaf_fd >= 0 ? SUP_CLONE_INTO_CGROUP : 0),
         .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
@@ -235,13 +235,17 @@ static int launch_child(const struct sup_plan *plan, struct sup_child *child)
     cleanup_free void *vectors = malloc(sup_plan_vectors_size(plan));
     if (vectors == NULL)
         return fail(child, SUP_STAGE_PLAN, ENOMEM, 0);
-    cleanup_close int opened_fd = -1;
+    cleanup_close int opened_fd = -1, payload_fd = -1;
     int leaf_fd, found = find_leaf(plan, child, &leaf_fd, &opened_fd);
+    if (found == 0 && plan->payload_off != 0) {
+        payload_fd = openat(child->cgroup_fd, text_at(plan, plan->payload_off), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        found = payload_fd < 0 ? -errno : 0;
+    }
     if (found < 0)
         return fail(child, SUP_STAGE_CGROUP_CREATE, -found, 0);
     struct sup_report report = {0};
     int64_t exec_time[2] = {0, 0};
-    struct sup_launch launch = {.cgroup_procs_fd = -1, .report = &report, .exec_time = exec_time};
+    struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = payload_fd, .report = &report, .exec_time = exec_time};
     sup_plan_vectors(plan, vectors, &launch);
     int pidfd = -1, into = 0;
     long pid = clone_with_signals_held(&launch, leaf_fd, &pidfd, &into);
@@ -293,7 +297,7 @@ int sup_spawn(const void *block, uint64_t size, int cgroup_root_fd, uint64_t job
 int sup_child_exec(const void *block, uint64_t size, int cgroup_procs_fd, int report_fd)
 {
     struct sup_report report = {.stage = SUP_STAGE_PLAN, .err = EINVAL};
-    struct sup_launch launch = {.cgroup_procs_fd = cgroup_procs_fd, .report = &report};
+    struct sup_launch launch = {.cgroup_procs_fd = cgroup_procs_fd, .payload_fd = -1, .report = &report};
     if (sup_plan_check(block, size) == 0) {
         cleanup_free void *vectors = malloc(sup_plan_vectors_size(block));
         report.err = ENOMEM;

@@ -19,16 +19,33 @@
 #ifndef __NR_pidfd_open
 #define __NR_pidfd_open 434
 #endif
+#ifndef __NR_open_tree
+#define __NR_open_tree 428
+#define __NR_move_mount 429
+#define __NR_fsopen 430
+#define __NR_fsconfig 431
+#define __NR_fsmount 432
+#endif
 #ifndef __NR_clone3
 #define __NR_clone3 435
 #endif
 #ifndef __NR_close_range
 #define __NR_close_range 436
 #endif
+#ifndef __NR_mount_setattr
+#define __NR_mount_setattr 442
+#endif
+#ifndef __NR_landlock_create_ruleset
+#define __NR_landlock_create_ruleset 444
+#define __NR_landlock_add_rule 445
+#define __NR_landlock_restrict_self 446
+#endif
 
 #define SUP_CLONE_VM 0x00000100ull
 #define SUP_CLONE_PIDFD 0x00001000ull
 #define SUP_CLONE_VFORK 0x00004000ull
+#define SUP_CLONE_NEWTIME 0x00000080ul
+#define SUP_CLONE_NEWCGROUP 0x02000000ul
 #define SUP_CLONE_CLEAR_SIGHAND 0x100000000ull /* Linux 5.5 */
 #define SUP_CLONE_INTO_CGROUP 0x200000000ull   /* Linux 5.7 */
 #define SUP_CLOSE_RANGE_CLOEXEC (1u << 2)      /* Linux 5.11 */

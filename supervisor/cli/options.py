@@ -19,7 +19,9 @@ OTHER: Final[Mapping[str, tuple[str, bool, str]]] = {
     "property": ("NAME=VALUE", True, "any limit by its policy-file or systemd name"),
     "policy": ("FILE[#PROFILE]", False, "limits from a policy file; options only ever tighten them"),
     "best-effort": ("NAME,...", True, "limits that may be sampled, or lapse, where the host cannot enforce them"),
-    "sandbox": ("none", False, "isolation level"),
+    "sandbox": ("LEVEL", False, "none, basic (fewer privileges, own /tmp, write only here) or strict (a world of its own)"),
+    "bind": ("SRC[:DST][:ro|rw]", True, "show a file or directory of the host in the sandbox, read-only unless rw"),
+    "network": ("none|loopback|host", False, "what a strict sandbox can reach (none)"),
     "user": ("USER", False, "run as this user (name or number)"),
     "group": ("GROUP", False, "run as this group"),
     "working-directory": ("DIR", False, "start there"),
@@ -43,7 +45,6 @@ OTHER: Final[Mapping[str, tuple[str, bool, str]]] = {
     "help": ("", False, "show this help"),
 }
 SHORT: Final = {"p": "property", "h": "help", "q": "quiet", "u": "user"}
-LATER: Final = {"bind": "--bind needs a sandbox", "network": "--network needs a sandbox"}
 
 
 class Parsed:
@@ -123,8 +124,6 @@ def _take(parsed: Parsed, name: str, value: str) -> None:
             parsed.values[name] = value
     elif (limit := limit_name(name)) is not None and "_" not in name:
         parsed.limits.setdefault(limit, []).append(value)
-    elif name in LATER:
-        raise ConfigError(f"{LATER[name]}, which this version does not have")
     else:
         known = [*OTHER, *(row.replace("_", "-") for row in LIMITS)]
         raise ConfigError(f"--{name[:60]}: unknown option{nearest(name, known)}; see 'ringfence run --help'")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supervisor.cli.terminal import Terminal
     from supervisor.kernel.files import ResultFile
     from supervisor.model.outcome import Outcome
+    from supervisor.model.sandbox import Sandbox
 
 REFUSED: Final = 125
 SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH = 1, 2, 3, 10, 12, 15, 18, 19, 20, 28
@@ -146,15 +147,18 @@ class _Run:
         stdout = self._open("stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "stdout" in values else collect
         same = "stderr" in values and values["stderr"] == values.get("stdout")
         stderr = stdout if same else self._open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "stderr" in values else collect
+        sandbox = self._sandbox()
+        if sandbox is not None:
+            self._shared_group = False  # a session of its own: what the terminal sends comes to us alone
         spec = make_spec(
             self.parsed.command,
             limits=limits,
             best_effort=best_effort,
-            sandbox=values.get("sandbox"),
+            sandbox=sandbox,
             stdin=self._open("stdin", os.O_RDONLY) if "stdin" in values else None,
             stdout=stdout,
             stderr=stderr,
-            env=self._environment(),
+            env=self._environment(sandbox),
             cwd=values.get("working-directory"),
             user=values.get("user"),
             group=values.get("group"),
@@ -183,11 +187,28 @@ class _Run:
         self._opened.append(fd)
         return fd
 
-    def _environment(self) -> dict[str, str] | None:
+    def _sandbox(self) -> Sandbox | None:
+        values, binds = self.parsed.values, self.parsed.lists.get("bind", [])
+        level = values.get("sandbox", "none")
+        if level == "none" and not binds and "network" not in values:
+            return None
+        from supervisor.model.sandbox import parse_bind, parse_sandbox
+
+        given: dict[str, Any] = {"level": level, "bind": [parse_bind(text, os.getcwd()) for text in binds]}
+        if "network" in values:
+            given["network"] = values["network"]
+        return parse_sandbox(given)
+
+    def _environment(self, sandbox: Sandbox | None) -> dict[str, str] | None:
         pairs = self.parsed.lists.get("setenv", [])
         if not pairs and not self.parsed.flag("clear-env"):
             return None
-        env = {"PATH": os.environ.get("PATH", os.defpath)} if self.parsed.flag("clear-env") else dict(os.environ)
+        if sandbox is not None and sandbox.clear_env:
+            from supervisor.model.confine import CLEAN_ENV
+
+            env = {name.decode(): text.decode() for name, text in CLEAN_ENV.items()}
+        else:
+            env = {"PATH": os.environ.get("PATH", os.defpath)} if self.parsed.flag("clear-env") else dict(os.environ)
         if "user" in self.parsed.values:
             from supervisor.kernel.accounts import home_environment
 

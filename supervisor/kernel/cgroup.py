@@ -49,13 +49,13 @@ class Cgroup:
         """Every process of the tree has reached the freezer."""
         return "frozen 1" in (self.read("cgroup.events") or "")
 
-    def open_events(self) -> int:
+    def open_events(self, below: str = "") -> int:
         """A new descriptor of cgroup.events, for the engine to wait on; raises OSError."""
-        return os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
+        return os.open(f"{below}/cgroup.events" if below else "cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
 
-    def freeze(self, frozen: bool) -> None:
-        """Stop or continue the whole tree (Linux 5.2); returns before the last task has stopped."""
-        self.write("cgroup.freeze", "1" if frozen else "0")
+    def freeze(self, frozen: bool, below: str = "") -> None:
+        """Stop or continue the whole tree, or what is ``below`` (Linux 5.2); returns before the last task has stopped."""
+        self.write(f"{below}/cgroup.freeze" if below else "cgroup.freeze", "1" if frozen else "0")
 
     def kill(self) -> None:
         """SIGKILL to every process of the tree at once, frozen ones too (cgroup.kill, Linux 5.14).
@@ -82,10 +82,12 @@ class Cgroup:
         except CgroupError:
             pass
 
-    def members(self) -> list[int]:
-        """Process ids of the whole tree as this process sees them."""
+    def members(self, below: str = "") -> list[int]:
+        """Process ids of the whole tree, or of what is ``below``, as this process sees them."""
         pids = []
         for folder in self._folders(self.fd, ""):
+            if not folder.startswith(below):
+                continue
             text = self.read(f"{folder}/cgroup.procs" if folder else "cgroup.procs") or ""
             pids += [int(line) for line in text.split()]
         return pids

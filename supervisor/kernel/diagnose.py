@@ -27,8 +27,10 @@ def start_error(stage: str, number: int, index: int, plan: LaunchPlan) -> StartE
         return StartError(stage=stage, errno=number, message=f"step {stage} ({what}): {reason}")
     detail = ""
     shown = [hook for hook in plan.hooks if hook.stage == stage]
-    if shown:
-        detail = f" ({shown[0].text})" if len(shown) == 1 or stage != "rlimit" else f" ({_hook_text(plan, stage, index)})"
+    if stage == "target" and index < len(plan.hooks):
+        detail = f" ({plan.hooks[index].text})"
+    elif shown:
+        detail = f" ({shown[0].text})" if len(shown) == 1 or stage == "stdio" else f" ({_hook_text(plan, stage, index)})"
     return StartError(stage=stage, errno=number, message=f"step {stage}{detail}: {reason}{_hint(stage, number, plan)}")
 
 
@@ -46,12 +48,20 @@ def _hint(stage: str, number: int, plan: LaunchPlan) -> str:
         return ": a standard stream is a descriptor that is not open"
     if stage == "clone" and number == errno.EAGAIN:
         return ": the limit on processes of this user, cgroup or host is reached"
+    if "sandbox" in plan.enforcement:
+        from supervisor.kernel.sandbox_hints import sandbox_hint
+
+        return sandbox_hint(stage, number)
     return ""
 
 
 def _exec_error(number: int, index: int, plan: LaunchPlan) -> StartError:
     program = plan.argv[0].decode("utf-8", "backslashreplace")
     if number in (errno.ENOENT, errno.ENOTDIR):
+        if plan.setup_count:
+            from supervisor.kernel.sandbox_hints import not_inside
+
+            return StartError(stage="exec", errno=errno.ENOENT, message=not_inside(program, plan))
         broken = _broken_interpreter(plan)
         if broken is not None:
             path, interpreter = broken

@@ -56,6 +56,9 @@ def _with_parent(hooks: tuple[Hook, ...], parent: int) -> tuple[Hook, ...]:
     return tuple([replace(hook, a=parent) if hook.stage == "parent_death_signal" else hook for hook in hooks])
 
 
+KEEP: Final = 1  # of the capabilities hook: keep them across exec
+
+
 class HelperLaunch:
     """The block that starts the init helper, and our end of its control socket.
 
@@ -66,6 +69,7 @@ class HelperLaunch:
     __slots__ = ("_theirs", "block", "control_fd")
 
     def __init__(self, plan: LaunchPlan, sources: Mapping[int, int]) -> None:
+        """Raises OSError when a descriptor cannot be had; nothing is left open then."""
         self.control_fd = -1
         self._theirs: list[int] = []
         try:
@@ -91,14 +95,28 @@ class HelperLaunch:
     def _pack(self, plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
         kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
         control, memory = self._theirs
-        os.write(memory, pack(plan, _with_parent(plan.hooks, 0)))
+        confined = plan.setup_count > 0  # then the namespaces are the helper's, and the cgroup steps are done for it
+        job = replace(plan, cgroup_steps=(), cgroup_leaf="", cgroup_payload="", namespaces=0 if confined else plan.namespaces)
+        os.write(memory, pack(job, _with_parent(plan.hooks, 0)))
+        used = {0, 1, 2, control, memory, *sources.values(), *(hook.arg for hook in kept)}
+        payload = next(fd for fd in range(3, 4 + len(used)) if fd not in used) if plan.cgroup_payload and plan.cgroup_steps else 0
         hooks = (
             Hook(stage="signals", text="", a=-1, b=-1),  # default, and blocked: the helper reads signals from a descriptor
             *stdio_hooks(sources),
             Hook(stage="close_fds", text=""),
             *(Hook(stage="pass_fd", text="", arg=fd) for fd in (control, memory, *(hook.arg for hook in kept))),
+            *((Hook(stage="cgroup_directory", text="", arg=payload),) if payload else ()),
+            *((Hook(stage="capabilities", text="", arg=KEEP),) if confined else ()),
         )
-        helper = replace(plan, argv=(b"ringfence-init", b"%d" % control, b"%d" % memory), env=b"", env_count=0, paths=(HELPER.encode(),))
+        helper = replace(
+            plan,
+            argv=(b"ringfence-init", b"%d" % control, b"%d" % memory, b"%d" % payload),
+            env=b"",
+            env_count=0,
+            paths=(HELPER.encode(),),
+            namespaces=plan.namespaces if confined else 0,
+            setup_count=0,
+        )
         return pack(helper, hooks)
 
     def release(self) -> None:

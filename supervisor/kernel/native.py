@@ -107,6 +107,11 @@ def send_signal(pidfd: int, signal: int) -> bool:
     return True
 
 
+def landlock_abi() -> int:
+    """The version of Landlock's interface that this kernel has (1: Linux 5.13); below 1 when there is none."""
+    return int(lib.sup_landlock_abi())
+
+
 def open_pidfd(pid: int) -> int:
     """A pidfd of a process that is known to be alive or not yet reaped; raises OSError."""
     return check(lib.sup_pidfd_open(pid))

@@ -85,6 +85,7 @@ def pack(plan: LaunchPlan, hooks: tuple[Hook, ...]) -> bytes:
         for step in plan.cgroup_steps
     ]
     leaf_at = strings.add(plan.cgroup_leaf.encode() + b"\0") if plan.cgroup_steps else 0
+    payload_at = strings.add(plan.cgroup_payload.encode() + b"\0") if plan.cgroup_steps and plan.cgroup_payload else 0
     argv_at = strings.add(b"\0".join(plan.argv) + b"\0")
     env_at = strings.add(plan.env) if plan.env else 0
     paths_at = strings.add(b"\0".join(plan.paths) + b"\0")
@@ -106,6 +107,9 @@ def pack(plan: LaunchPlan, hooks: tuple[Hook, ...]) -> bytes:
             env_at,
             len(plan.paths),
             paths_at,
+            plan.namespaces,
+            plan.setup_count,
+            payload_at,
         ),
     )
     return bytes(ffi.buffer(header)).ljust(hooks_at, b"\0") + body

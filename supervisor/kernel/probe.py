@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from supervisor.kernel import native
-from supervisor.model.host import Host
+from supervisor.model.host import Host, SandboxFacts, SystemPlace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,64 @@ def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
         cgroup=cgroup,
         no_cgroup=no_cgroup,
     )
+
+
+#: What programs need of the host's file system, in the order of their paths' depth.
+SYSTEM: Final = tuple(
+    "/usr /bin /sbin /lib /lib32 /lib64 /libx32 /etc/alternatives /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d "
+    "/etc/localtime /nix/store /gnu/store /etc/ssl/certs /etc/ssl/openssl.cnf /etc/ca-certificates /etc/pki/tls/certs".split()
+)
+NETWORK_SYSTEM: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/services", "/etc/protocols")
+LANDLOCK_VERSION: Final = 1  # LANDLOCK_CREATE_RULESET_VERSION
+CAP_SYS_ADMIN: Final = 21
+
+
+def read_sandbox_facts() -> SandboxFacts:
+    """What a sandbox on this host depends on; asked once, when the first job wants one."""
+    capable = bool(int(_status().get("CapEff", "0"), 16) >> CAP_SYS_ADMIN & 1)
+    places = [place for path in SYSTEM if (place := _system_place(path)) is not None]
+    for path in NETWORK_SYSTEM:
+        real = os.path.realpath(path)
+        if os.path.exists(real):
+            places.append(SystemPlace(kind="file", path=path, source=real, network=True))
+    return SandboxFacts(
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        mount_capable=capable,
+        landlock_abi=max(0, native.landlock_abi()),
+        missing=_missing_namespaces(capable),
+        hard_rlimits=_hard_rlimits(),
+        system=tuple(places),
+    )
+
+
+def _system_place(path: str) -> SystemPlace | None:
+    try:
+        mode = os.lstat(path).st_mode & 0o170000
+    except OSError:
+        return None
+    if mode == 0o120000:
+        return SystemPlace(kind="link", path=path, source=os.readlink(path))
+    return SystemPlace(kind="directory" if mode == 0o040000 else "file", path=path, source=path)
+
+
+def _missing_namespaces(capable: bool) -> str:
+    """Why there can be no user namespace here, as far as it can be read; empty when nothing speaks against it."""
+    for name in ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup"):
+        if not os.path.exists(f"/proc/self/ns/{name}"):
+            return f"this kernel has no {name} namespaces"
+    if _read_number("/proc/sys/user/max_user_namespaces", 1) == 0:
+        return "user namespaces are forbidden here (user.max_user_namespaces is 0): sysctl user.max_user_namespaces=10000"
+    if capable:
+        return ""
+    if _read_number("/proc/sys/kernel/unprivileged_userns_clone", 1) == 0:
+        return "ordinary users may not make user namespaces here: sysctl kernel.unprivileged_userns_clone=1"
+    if _read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 0) == 1:
+        return (
+            "AppArmor keeps ordinary users from user namespaces here: allow it in a profile for this program, "
+            "or sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+        )
+    return ""
 
 
 def _status() -> dict[str, str]:

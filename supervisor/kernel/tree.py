@@ -86,11 +86,11 @@ class CgroupTree:
         return self.cgroup.members()
 
 
-def wait_frozen(cgroup: Cgroup, patience_ms: int) -> bool:
-    """Until cgroup.events says ``frozen 1``, woken by the kernel; False when patience ran out."""
+def wait_frozen(cgroup: Cgroup, patience_ms: int, below: str = "") -> bool:
+    """Until cgroup.events of the job, or of what is ``below``, says ``frozen 1``, woken by the kernel; False when patience ran out."""
     import select
 
-    fd = cgroup.open_events()
+    fd = cgroup.open_events(below)
     try:
         poller = select.poll()
         poller.register(fd, select.POLLPRI)
@@ -199,6 +199,10 @@ class HelperTree:
             return [child.pid for child in psutil.Process(self.helper_pid).children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+    def main_pid(self, notice: Any) -> int:
+        """The main process's id as this process sees it, of a STARTED notice."""
+        return int(notice.pid)
 
     def close(self) -> None:
         """Let the control socket go; a helper that still lives ends its tree then."""

@@ -91,12 +91,12 @@ def enforce(spec: JobSpec, host: Host) -> Enforcement:
     """
     limits = _resolve(spec.limits, host)
     given = limits.given()
-    words: dict[str, str] = {"tree": _tree_words(host)}
+    words: dict[str, str] = {"tree": _tree_words(spec, host)}
     lacking: dict[str, str] = {}
     sampled: list[str] = []
     warnings: list[str] = []
     for name, amount in given.items():
-        missing = _missing(name, amount, host)
+        missing = _disk_problem(spec) if name == "disk_max" else _missing(name, amount, host)
         if amount == INFINITY and name not in PROTECTIONS and (missing is not None or name not in CGROUP_FILES):
             words[name] = "none needed (infinity)"
         elif missing is None:
@@ -125,8 +125,16 @@ def enforce(spec: JobSpec, host: Host) -> Enforcement:
     )
 
 
-def _tree_words(host: Host) -> str:
+def _disk_problem(spec: JobSpec) -> str | None:
+    from supervisor.model.confine import disk_problem
+
+    return disk_problem(spec)
+
+
+def _tree_words(spec: JobSpec, host: Host) -> str:
     if host.cgroup is None:
+        if spec.sandbox is not None and spec.sandbox.level == "strict":
+            return "pid namespace of the init helper"
         return "init helper as sub-reaper, killing descendants"
     return "cgroup.kill" if host.cgroup.has_kill else "cgroup.freeze, then SIGKILL to every member"
 
@@ -152,8 +160,6 @@ def _missing(name: str, amount: Any, host: Host) -> str | None:
     """The piece this host lacks for the limit, or None."""
     if name in CGROUP_FILES:
         return _missing_controller(name, host)
-    if name == "disk_max":
-        return "a private file system for the job (a sandbox with a sized /tmp) is not set up"
     resource = LIMITS[name].rlimit
     if resource is not None and not host.capable_resource:
         hard = host.hard_rlimits.get(resource, INFINITY)
@@ -183,6 +189,8 @@ def _mechanism(name: str, host: Host) -> str:
         return ("cgroup cpu.stat" if host.cgroup else "processor time of the process tree") + " and timer, RLIMIT_CPU behind it"
     if name == "idle_time_max":
         return ("cgroup cpu.stat" if host.cgroup else "processor time of the process tree") + ", output and timer"
+    if name == "disk_max":
+        return "size of the sandbox's own file system"
     return "bytes counted on the way" if name == "output_max" else "timer on CLOCK_MONOTONIC"
 
 

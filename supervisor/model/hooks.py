@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
+    from supervisor.model.confine import Confinement
     from supervisor.model.host import Host
     from supervisor.model.spec import JobSpec
 
@@ -40,15 +41,16 @@ class Hook:
     data: bytes = b""
 
 
-def make_hooks(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit]) -> tuple[Hook, ...]:
+def make_hooks(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], confinement: Confinement | None = None) -> tuple[Hook, ...]:
     """The hooks of a specification in their order; standard streams are added when they are known."""
-    return (*_before_streams(spec, host, rlimits), *_after_streams(spec))
+    setup = confinement.setup if confinement is not None else ()
+    return (*setup, *_before_streams(spec, host, rlimits, confinement), *_after_streams(spec, confinement))
 
 
-def _before_streams(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit]) -> Iterator[Hook]:
+def _before_streams(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], confinement: Confinement | None) -> Iterator[Hook]:
     default = ALL_SIGNALS & ~(host.ignored_signals & ~_PIPE_AND_FILE_SIZE)
     yield Hook(stage="signals", text="default dispositions, nothing blocked", a=_signed(default))
-    if spec.start_new_session or spec.controlling_terminal is not None:
+    if spec.start_new_session or spec.controlling_terminal is not None or confinement is not None:
         yield Hook(stage="session", text="a session of its own", arg=1)
     elif spec.process_group:
         yield Hook(stage="session", text="a process group of its own", arg=2)
@@ -56,7 +58,7 @@ def _before_streams(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit]) ->
         fd = spec.controlling_terminal
         yield Hook(stage="terminal", text=f"descriptor {fd} becomes the controlling terminal", arg=fd)
     yield Hook(stage="cgroup", text="join by itself, only where clone3 could not")
-    if spec.oom_score_adjust is not None:
+    if spec.oom_score_adjust is not None and not (confinement is not None and confinement.by_init):
         text = str(spec.oom_score_adjust)
         yield Hook(stage="oom_score_adjust", text=text, data=text.encode())
     if spec.nice is not None:
@@ -71,10 +73,12 @@ def _before_streams(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit]) ->
         yield Hook(stage="umask", text=f"{spec.umask:04o}", arg=spec.umask)
 
 
-def _after_streams(spec: JobSpec) -> Iterator[Hook]:
+def _after_streams(spec: JobSpec, confinement: Confinement | None) -> Iterator[Hook]:
     yield Hook(stage="close_fds", text="every descriptor from 3 up closes at exec")
     for fd in spec.pass_fds:
         yield Hook(stage="pass_fd", text=f"except {fd}", arg=fd)
+    if confinement is not None:
+        yield from confinement.drop
     who = spec.credentials
     if who.groups is not None:
         data = b"".join(gid.to_bytes(4, "little") for gid in who.groups)
@@ -83,11 +87,15 @@ def _after_streams(spec: JobSpec) -> Iterator[Hook]:
         yield Hook(stage="group", text=str(who.gid), a=who.gid)
     if who.uid is not None:
         yield Hook(stage="user", text=str(who.uid), a=who.uid)
-    if spec.working_directory is not None:
-        path = spec.working_directory
+    path = spec.working_directory
+    if path is None and confinement is not None:
+        path = confinement.working_directory
+    if path is not None:
         raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
         yield Hook(stage="working_directory", text=raw.decode("utf-8", "backslashreplace"), data=raw + b"\0")
-    if spec.no_new_privileges:
+    if confinement is not None:
+        yield from confinement.fence
+    elif spec.no_new_privileges:
         yield Hook(stage="no_new_privileges", text="set-user-ID programs gain nothing")
     if spec.die_with_parent:
         yield Hook(stage="parent_death_signal", text="SIGKILL when the supervisor dies", arg=SIGKILL)

@@ -31,6 +31,29 @@ class CgroupFacts:
 
 
 @value
+class SystemPlace:
+    """A directory, file or link of this system that programs need: what a strict sandbox shows of the host."""
+
+    kind: str  # "directory", "file" or "link"
+    path: str
+    source: str  # where it really is; of a link, its text
+    network: bool = False  # only programs with a network need it
+
+
+@value
+class SandboxFacts:
+    """What a sandbox depends on. ``missing`` says why there can be no namespaces, empty when nothing speaks against them."""
+
+    uid: int = 0
+    gid: int = 0
+    mount_capable: bool = True  # CAP_SYS_ADMIN: a mount namespace without a user namespace
+    landlock_abi: int = 0  # 0: the kernel has none
+    missing: str = ""
+    hard_rlimits: Mapping[int, int | float] = {}
+    system: tuple[SystemPlace, ...] = ()
+
+
+@value
 class Host:
     """What the planner must know. ``cgroup`` is None where no subtree could be had, ``no_cgroup`` says why."""
 
@@ -47,3 +70,4 @@ class Host:
     cgroup: CgroupFacts | None = None
     no_cgroup: str = ""
     tree_holder: bool = True  # the init helper is installed
+    sandbox: SandboxFacts | None = None  # read when the first job asks for a sandbox

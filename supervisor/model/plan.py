@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from supervisor.model.enforce import Enforcement, enforce
 from supervisor.model.hooks import Hook, make_hooks
+from supervisor.model.limit_kinds import Rlimit
 from supervisor.model.limits import show_limit
 from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT
-from supervisor.model.value import value
+from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
     from supervisor.model.host import Host
     from supervisor.model.limits import Limits
+    from supervisor.model.sandbox import Sandbox
     from supervisor.model.spec import JobSpec, Text
 
 #: Weights compare siblings; protections are worth only what every level above grants as well.
 WEIGHTS = frozenset({"cpu.weight", "io.weight"})
 SHARES = WEIGHTS | {"memory.min", "memory.low"}
+RLIMIT_CORE = 4
+#: At 1 byte the kernel writes no file (less than a page) and starts no handler either (do_coredump() in fs/coredump.c); 0 stops files only.
+NO_CORE = Rlimit(soft=1, hard=1)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -56,8 +61,11 @@ class LaunchPlan:
     enforcement: Mapping[str, str]
     enforced: frozenset[str]  # limits that somebody holds, sampled ones included
     sampled: tuple[str, ...]
-    tree: str  # "cgroup" or "holder"
+    tree: str  # "cgroup"; "holder": the init helper; "init": the init helper as process 1, in the cgroup if there is one
     warnings: tuple[str, ...]
+    cgroup_payload: str = ""  # where the init helper puts the job, which is not where it is itself
+    namespaces: int = 0  # CLONE_NEW* flags
+    setup_count: int = 0  # the first hooks are the init helper's, which is process 1 then; 0: the job runs all of them
 
 
 @value
@@ -69,6 +77,9 @@ class Frame:
     cgroup_steps: tuple[CgroupStep, ...]
     cgroup_leaf: str
     cgroup_box: str
+    cgroup_payload: str
+    namespaces: int
+    setup_count: int
 
 
 def frame_key(spec: JobSpec) -> tuple[object, ...]:
@@ -88,11 +99,14 @@ def frame_key(spec: JobSpec) -> tuple[object, ...]:
         spec.controlling_terminal,
         spec.pass_fds,
         spec.die_with_parent,
+        spec.sandbox,
     )
 
 
 def make_frame(spec: JobSpec, host: Host) -> Frame:
     """Decide limits, hooks and cgroup steps. Raises as :func:`make_plan`."""
+    if spec.sandbox is not None and spec.sandbox.level != "none":
+        return _confined_frame(spec, host)
     decided = enforce(spec, host)
     steps, leaf, box = _cgroup_steps(decided, host)
     return Frame(
@@ -101,6 +115,33 @@ def make_frame(spec: JobSpec, host: Host) -> Frame:
         cgroup_steps=steps,
         cgroup_leaf=leaf,
         cgroup_box=box,
+        cgroup_payload="",
+        namespaces=0,
+        setup_count=0,
+    )
+
+
+def _confined_frame(spec: JobSpec, host: Host) -> Frame:
+    from supervisor.model.confine import confine, inside
+
+    confinement = confine(spec, host)
+    decided = enforce(spec, inside(host) if confinement.by_init else host)
+    rlimits = decided.rlimits if RLIMIT_CORE in decided.rlimits else {**decided.rlimits, RLIMIT_CORE: NO_CORE}
+    steps, leaf, box = _cgroup_steps(decided, host, for_init=confinement.by_init)
+    decided = replace(
+        decided,
+        enforcement={**decided.enforcement, "sandbox": confinement.words},
+        warnings=(*decided.warnings, *confinement.warnings),
+    )
+    return Frame(
+        decided=decided,
+        hooks=make_hooks(spec, host, rlimits, confinement),
+        cgroup_steps=steps,
+        cgroup_leaf="init" if confinement.by_init and steps else leaf,
+        cgroup_box=box,
+        cgroup_payload=leaf if confinement.by_init else "",
+        namespaces=confinement.namespaces,
+        setup_count=len(confinement.setup) if confinement.by_init else 0,
     )
 
 
@@ -127,6 +168,8 @@ def make_plan(spec: JobSpec, host: Host, own: Environment, frame: Frame | None =
     """
     frame = frame or make_frame(spec, host)
     decided = frame.decided
+    if spec.env is None and spec.sandbox is not None and spec.sandbox.clear_env:
+        own = _clean_environment(spec.sandbox, own)
     env = own if spec.env is None else make_environment({_encode(name): _encode(text) for name, text in spec.env.items()})
     counted = decided.limits.output_max is not None and spec.controlling_terminal is None  # a terminal is counted at its other side
     return LaunchPlan(
@@ -138,6 +181,9 @@ def make_plan(spec: JobSpec, host: Host, own: Environment, frame: Frame | None =
         cgroup_steps=frame.cgroup_steps,
         cgroup_leaf=frame.cgroup_leaf,
         cgroup_box=frame.cgroup_box,
+        cgroup_payload=frame.cgroup_payload,
+        namespaces=frame.namespaces,
+        setup_count=frame.setup_count,
         stdin=PIPE if spec.input is not None else spec.stdin,
         stdout=_counted(spec.stdout) if counted else spec.stdout,
         stderr=_counted(spec.stderr) if counted else spec.stderr,
@@ -145,7 +191,7 @@ def make_plan(spec: JobSpec, host: Host, own: Environment, frame: Frame | None =
         enforcement=decided.enforcement,
         enforced=decided.enforced,
         sampled=decided.sampled,
-        tree="cgroup" if host.cgroup else "holder",
+        tree="init" if frame.setup_count else "cgroup" if host.cgroup else "holder",
         warnings=(*decided.warnings, *_uncounted(spec)) if counted else decided.warnings,
     )
 
@@ -182,25 +228,34 @@ _candidates_of: dict[tuple[bytes, bytes], tuple[bytes, ...]] = {}
 MEMO_MAX = 64
 
 
-def _cgroup_steps(decided: Enforcement, host: Host) -> tuple[tuple[CgroupStep, ...], str, str]:
+def _clean_environment(sandbox: Sandbox, own: Environment) -> Environment:
+    from supervisor.model.confine import CLEAN_ENV
+
+    kept = {name: own.variables[name] for name in map(_encode, sandbox.keep_env) if name in own.variables}
+    return make_environment({**CLEAN_ENV, **kept})
+
+
+def _cgroup_steps(decided: Enforcement, host: Host, for_init: bool = False) -> tuple[tuple[CgroupStep, ...], str, str]:
     """The steps, the leaf to be born in and the directory that holds the limits.
 
     A job with limits gets ``box`` (the limits) and ``box/payload`` (the job, ended as a whole by the
     OOM killer): then ``oom`` counted at ``box`` is the job's own limit, and an ``oom_kill`` without
     it is the host's. Shares count among siblings, so they stand on the job's own directory. A job
-    without limits gets one plain cgroup.
+    without limits gets one plain cgroup. ``for_init`` adds ``init``, outside the limits, for the init helper.
     """
     if host.cgroup is None:
         return (), "", ""
     memory = "memory" in host.cgroup.controllers
     group = "memory.oom.group"
     job = CgroupStep(path="")
-    if not decided.writes:
+    if not decided.writes and not for_init:
         return ((job, CgroupStep(path=group, text="1", expect="1")) if memory else (job,)), "", ""
     wanted = [name for name in sorted(host.cgroup.controllers) if name != "cpuset" or decided.cpuset]
     steps = [job, *(CgroupStep(path=write.file, text=write.text, expect=write.expect) for write in decided.writes if write.file in SHARES)]
     if wanted:
         steps.append(CgroupStep(path="cgroup.subtree_control", text=" ".join("+" + name for name in wanted)))
+    if for_init:
+        steps.append(CgroupStep(path="init"))
     steps.append(CgroupStep(path="box"))
     steps += [
         CgroupStep(path=f"box/{write.file}", text=write.text, expect=write.expect) for write in decided.writes if write.file not in WEIGHTS
@@ -221,8 +276,13 @@ def explain(plan: LaunchPlan) -> str:
     for step in plan.cgroup_steps:
         where = "job/" + step.path
         lines.append(f"  cgroup               write {step.text!r} to {where}" if step.text else f"  cgroup               make {where}")
-    lines.append(f"  clone                clone3 with a pidfd{', into job/' + plan.cgroup_leaf if plan.tree == 'cgroup' else ''}")
-    lines += [f"  {hook.stage:<20} {hook.text}" for hook in plan.hooks]
+    into = ", into job/" + (plan.cgroup_payload or plan.cgroup_leaf) if plan.cgroup_steps else ""
+    setup = [f"  {hook.stage:<20} {hook.text}" for hook in plan.hooks[: plan.setup_count]]
+    if setup:
+        outside = ", into job/" + plan.cgroup_leaf if plan.cgroup_steps else ""
+        lines += [f"  clone                the init helper in new namespaces{outside}; it builds the sandbox:", *setup]
+    lines.append(f"  clone                clone3 with a pidfd{into if setup or plan.tree == 'cgroup' else ''}")
+    lines += [f"  {hook.stage:<20} {hook.text}" for hook in plan.hooks[plan.setup_count :]]
     lines.append("  exec                 execve")
     lines.append("limits:")
     given = plan.limits.given()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from supervisor.kernel.evidence import Reading, read_cgroup
+from supervisor.kernel.init_tree import InitTree
 from supervisor.kernel.tree import CgroupTree
 from supervisor.model.classify import Evidence, classify
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def failed_outcome(error: StartError, plan: LaunchPlan, end: End) -> Outcome:
     """The outcome of a job that never ran."""
     return Outcome(
-        verdict=Verdict.START_FAILED,
+        verdict=Verdict.SANDBOX_ERROR if _is_sandbox_step(error, plan) else Verdict.START_FAILED,
         enforcement=plan.enforcement,
         warnings=(*plan.warnings, *end.warnings),
         error=error,
@@ -30,6 +31,15 @@ def failed_outcome(error: StartError, plan: LaunchPlan, end: End) -> Outcome:
         stdout=b"" if plan.stdout == COLLECT else None,
         stderr=b"" if plan.stderr == COLLECT else None,
     )
+
+
+def _is_sandbox_step(error: StartError, plan: LaunchPlan) -> bool:
+    """The sandbox could not be built, as against a job that could not be started in it."""
+    if "sandbox" not in plan.enforcement:
+        return False
+    from supervisor.model.confine import STEPS
+
+    return error.stage in STEPS or (error.stage == "clone" and error.errno != 11)  # EAGAIN: too many processes
 
 
 def conclude(
@@ -44,8 +54,10 @@ def conclude(
     """Read the evidence, decide the verdict, put the outcome together. The tree is empty, its cgroup still there."""
     reading = Reading()
     _read_process(end, reading)
-    if isinstance(tree, CgroupTree) and host.cgroup is not None:
-        read_cgroup(tree.cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading)
+    cgroup = tree.cgroup if isinstance(tree, (CgroupTree, InitTree)) else None
+    if cgroup is not None and host.cgroup is not None:
+        top = plan.cgroup_box if plan.cgroup_payload else ""
+        read_cgroup(cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading, top)
     _read_streams(plan, streams, reading)
     for name, field in (("memory_max", "memory_peak_bytes"), ("tasks_max", "tasks_peak")):
         if field not in reading.usage:

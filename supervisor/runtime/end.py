@@ -18,6 +18,7 @@ class End:
         "empty",
         "ended_ns",
         "exit",
+        "helper_ended",
         "main_maxrss_kib",
         "main_minor_faults",
         "main_system_us",
@@ -39,6 +40,7 @@ class End:
         self.exit: Exit | None = None
         self.start_failure: tuple[str, int, int] | None = None
         self.empty = False
+        self.helper_ended = False  # and its namespace with it; its cgroup may still count somebody
         self.unreaped = False
         self.stolen = False
         self.requested_ns = self.started_ns = self.ended_ns = 0

@@ -16,6 +16,7 @@ import os
 
 from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
+from supervisor.kernel.init_tree import InitTree
 from supervisor.kernel.launch import HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
 from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
@@ -105,7 +106,7 @@ class Execution:
             raise
 
     def _make_block(self) -> bytes:
-        if self._root is None:
+        if self._root is None or self.plan.setup_count:
             self._helper = HelperLaunch(self.plan, self.streams.sources)
             return self._helper.block
         return direct_block(self.plan, self.streams.sources)
@@ -160,8 +161,12 @@ class Execution:
             self._fail(stage, child.err, child.index, message)
             return
         self._end.spawner_rss_kib = child.spawner_rss_kib
-        if self._root is not None:
-            self.tree = CgroupTree(Cgroup(self._root.fd, self.cgroup_name, child.cgroup_fd), child.pidfd)
+        cgroup = None if self._root is None else Cgroup(self._root.fd, self.cgroup_name, child.cgroup_fd)
+        if self.plan.setup_count:
+            assert self._helper is not None
+            self.tree = InitTree(self.engine, self.token, self._helper.control_fd, child.pid, cgroup, self.plan.cgroup_payload)
+        elif cgroup is not None:
+            self.tree = CgroupTree(cgroup, child.pidfd)
             self._started(child.pid, child.started_ns)
         else:
             assert self._helper is not None
@@ -211,7 +216,8 @@ class Execution:
 
     def _take_notice(self, notice: Any) -> None:
         if notice.kind == STARTED:
-            self._started(notice.pid, notice.time_ns)
+            assert isinstance(self.tree, HelperTree)
+            self._started(self.tree.main_pid(notice), notice.time_ns)
         elif notice.kind == FAILED:
             self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
         elif notice.kind == ENDED:
@@ -221,7 +227,11 @@ class Execution:
         if isinstance(self.tree, HelperTree):
             while (notice := self.tree.receive()) is not None:  # what it said before it ended
                 self._take_notice(notice)
-            self._end.empty = True
+            if isinstance(self.tree, InitTree) and event.populated == 1:  # the last of its namespace is still on its way out
+                self.engine.watch_empty(self.token, self.tree.open_events())
+                self._end.helper_ended = True
+            else:
+                self._end.empty = True
             return
         self._clock.ended()
         assert isinstance(self.tree, CgroupTree)
@@ -261,7 +271,7 @@ class Execution:
             self.note("wall_time_max")  # native code has ended it on that account
 
     def _emptied(self) -> None:
-        if self._end.exit is not None:
+        if self._end.exit is not None or self._end.helper_ended:
             self._end.empty = True
 
     # ---- time ----
@@ -422,11 +432,14 @@ class Execution:
         self.streams.close()
 
     def _close_tree(self) -> None:
+        cgroup = None
         if isinstance(self.tree, HelperTree):
             self.tree.close()
-        elif self.tree is not None:
+        if isinstance(self.tree, (CgroupTree, InitTree)):
+            cgroup = self.tree.cgroup
+        if cgroup is not None:
             try:
-                self.tree.cgroup.remove()
+                cgroup.remove()
             except OSError as error:
                 self._end.warnings.append(f"the job's cgroup is still there: {error}")
         self.tree = None

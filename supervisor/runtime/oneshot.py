@@ -56,6 +56,10 @@ class Ground:
 
     def plan(self, spec: JobSpec) -> tuple[LaunchPlan, Host]:
         """The plan of one job on this ground, with the facts only this job needs."""
+        if spec.sandbox is not None and self.host.sandbox is None:
+            from supervisor.kernel.probe import read_sandbox_facts
+
+            self.host = replace(self.host, sandbox=read_sandbox_facts())
         devices = block_devices(spec.limits)
         if devices:  # which device a path is on may change between two jobs: never kept
             host = replace(self.host, block_devices=devices)

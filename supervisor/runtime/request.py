@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from supervisor.errors import ConfigError, UnsupportedError
+from supervisor.errors import ConfigError
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
 from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, Credentials, JobSpec, grace_ns
@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import IO, Any, Final
+
+    from supervisor.model.sandbox import Sandbox
 
     Command = Sequence[str | bytes | os.PathLike[str]] | str | bytes | os.PathLike[str]
     Stream = int | IO[Any] | None
@@ -122,10 +124,6 @@ def make_spec(
     empty. Raises :class:`ConfigError` with every problem found, :class:`UnsupportedError` for a user this
     process may not become.
     """
-    if sandbox not in (None, "none", "basic", "strict"):
-        raise ConfigError(f"sandbox: {sandbox!r} is not a level; there are none, basic and strict")
-    if sandbox not in (None, "none"):
-        raise UnsupportedError("sandbox", "this version runs jobs without a sandbox only (sandbox='none')")
     if capture_output and (stdout is not None or stderr is not None):
         raise ConfigError("capture_output: cannot be combined with stdout or stderr")
     if pipes and text.encoding is not None and PIPE in (stdin, stdout, stderr):
@@ -142,6 +140,13 @@ def make_spec(
         credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
         if user is not None and env is None:
             env = {**os.environ, **home_environment(user)}
+    confined = None
+    if sandbox is not None and sandbox != "none":
+        from supervisor.model.sandbox import parse_sandbox
+
+        confined = parse_sandbox(sandbox)
+        if cwd is None:
+            cwd = _covered_directory(confined)
     grace = None if kill_grace is None else grace_ns(kill_grace)
     return JobSpec(
         argv=_argv(args),
@@ -153,6 +158,7 @@ def make_spec(
         input=b"" if stdin == PIPE and input is None and not pipes else _input(input, text),  # as subprocess.run: the end at once
         limits=made,
         best_effort=frozenset(best_effort),
+        sandbox=confined,
         credentials=credentials,
         umask=umask,
         nice=nice,
@@ -169,6 +175,15 @@ def make_spec(
         preexec=tuple(preexec),
         labels=labels,
     )
+
+
+def _covered_directory(sandbox: Sandbox) -> str | None:
+    """Our own working directory where a strict sandbox shows it too; None leaves the choice to the sandbox."""
+    if sandbox.level != "strict":
+        return None
+    own = os.getcwd()
+    shown = [place.target for place in (*sandbox.bind, *sandbox.overlay)]
+    return own if any(own == target or own.startswith(target + "/") for target in shown) else None
 
 
 def _limits(given: Mapping[str, Any]) -> Limits:

@@ -28,7 +28,7 @@ relaxed = settings(deadline=None)  # a busy machine is not a failure
 thorough = settings(deadline=None, max_examples=400)
 
 # native/plan.h, read on its own: a second opinion on pack.py
-HEADER = struct.Struct("=14I")
+HEADER = struct.Struct("=16I")
 FIELDS = [
     "magic",
     "size",
@@ -43,10 +43,15 @@ FIELDS = [
     "env_off",
     "pathc",
     "paths_off",
-    "reserved",
+    "namespaces",
+    "setup_count",
+    "payload_off",
 ]
 HOOK = struct.Struct("=IiqqII")
 STEP = struct.Struct("=III")
+#: Stages whose data are so many texts.
+TEXTS = {"user_map": 2, "root": 2, "place": 2, "tmpfs": 2, "bind": 2, "overlay": 4, "proc": 1}
+NAMESPACES = 0x7E020000
 HOOK_STAGES = STAGES[STAGE_NUMBERS["preexec"] + 1 : STAGE_NUMBERS["exec"]]
 
 # without a slash: what is packed from these can name no absolute path, wherever an offset may point
@@ -56,6 +61,11 @@ strings = st.binary(max_size=6).filter(lambda raw: not {0, 0x2F} & set(raw))
 
 def fitting(stage: str, data: bytes) -> bytes:
     """Data as the planner makes it for the stage."""
+    if stage in TEXTS:
+        parts = (data.split(b"\0") + [b""] * TEXTS[stage])[: TEXTS[stage]]
+        return b"".join(part + b"\0" for part in parts)
+    if stage == "landlock":
+        return (data[:4] * 2).ljust(8, b"\1") + data.replace(b"\0", b"") + b"\0"
     if stage == "working_directory":
         return data + b"\0"
     if stage == "cpu_affinity":
@@ -70,7 +80,7 @@ hooks = st.builds(
     st.integers(-(2**63), 2**63 - 1),
     st.integers(-(2**63), 2**63 - 1),
     st.binary(max_size=12).filter(lambda raw: 0x2F not in raw),
-).map(lambda hook: replace(hook, data=fitting(hook.stage, hook.data)))
+).map(lambda hook: replace(hook, data=fitting(hook.stage, hook.data), arg={"proc": 1, "landlock": 24}.get(hook.stage, hook.arg)))
 # the first makes the job's directory, as in every plan
 steps = st.lists(
     st.builds(
@@ -92,6 +102,8 @@ def plans(draw: st.DrawFn, with_steps: bool = True) -> LaunchPlan:
         hooks=tuple(draw(st.lists(hooks, max_size=5))),
         cgroup_steps=draw(st.just(()) | steps) if with_steps else (),
         cgroup_leaf=draw(plain_text),
+        cgroup_payload=draw(plain_text),
+        namespaces=draw(st.integers(0, 2**32 - 1)) & NAMESPACES,
         cgroup_box="",
         stdin=None,
         stdout=None,
@@ -165,8 +177,18 @@ def strings_at(block: bytes, at: int, count: int) -> list[bytes] | None:
     return found
 
 
-def data_fits(stage: str, data: bytes) -> bool:
-    """A path ends in NUL, arrays hold whole items."""
+def data_fits(stage: str, arg: int, data: bytes) -> bool:
+    """A path ends in NUL, arrays hold whole items, texts are as many as they must be."""
+    if stage in TEXTS:
+        count = arg if stage == "proc" else TEXTS[stage]
+        return data.count(b"\0") == count and (data.endswith(b"\0") or not data)
+    if stage == "landlock":
+        while data:
+            end = data.find(b"\0", 8)
+            if end < 0:
+                return False
+            data = data[end + 1 :]
+        return arg in (8, 16, 24)
     if stage == "working_directory":
         return data.endswith(b"\0")
     if stage == "cpu_affinity":
@@ -188,11 +210,15 @@ def sound(block: bytes) -> bool:
         return False
     if h["cgroup_leaf_off"] and string_at(block, h["cgroup_leaf_off"]) is None:
         return False
+    if h["payload_off"] and (h["step_count"] == 0 or string_at(block, h["payload_off"]) is None):
+        return False
+    if h["setup_count"] > h["hook_count"] or h["namespaces"] & ~NAMESPACES:
+        return False
     for n in range(h["hook_count"]):
-        stage, _, _, _, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
+        stage, arg, _, _, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
         if not STAGE_NUMBERS["preexec"] < stage < STAGE_NUMBERS["exec"] or (length and (at < HEADER.size or at + length > len(block))):
             return False
-        if not data_fits(STAGES[stage], block[at : at + length]):
+        if not data_fits(STAGES[stage], arg, block[at : at + length]):
             return False
     if h["step_count"] == 0 and h["cgroup_leaf_off"]:
         return False
@@ -244,8 +270,10 @@ def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
         assert (text == 0) == (step.text == ""), "a step without text makes a directory"
     if plan.cgroup_steps:
         assert string_at(block, h["cgroup_leaf_off"]) == plan.cgroup_leaf.encode()
+        assert (string_at(block, h["payload_off"]) if h["payload_off"] else b"") == plan.cgroup_payload.encode()
     else:
-        assert h["cgroup_leaf_off"] == 0
+        assert h["cgroup_leaf_off"] == h["payload_off"] == 0
+    assert (h["namespaces"], h["setup_count"]) == (plan.namespaces, plan.setup_count)
 
 
 @relaxed
@@ -346,4 +374,4 @@ def test_a_block_with_bytes_changed_cut_or_put_in_is_judged_alike_here_and_there
 @relaxed
 @given(st.binary(max_size=300), st.booleans())
 def test_noise_is_judged_alike_here_and_there(noise: bytes, headed: bool) -> None:
-    judge(HEADER.pack(0x31504652, HEADER.size + len(noise), *([0] * 12)) + noise if headed else noise)
+    judge(HEADER.pack(0x31504652, HEADER.size + len(noise), *([0] * (len(FIELDS) - 2))) + noise if headed else noise)

@@ -143,7 +143,7 @@ def test_a_limit_on_swap_needs_a_kernel_that_accounts_it() -> None:
 
 
 def test_disk_max_needs_a_private_file_system() -> None:
-    with pytest.raises(UnsupportedError, match="private file system"):
+    with pytest.raises(UnsupportedError, match="file system of its own"):
         decide(disk_max="1G")
 
 

@@ -19,7 +19,7 @@ CLAIMS = re.findall(r"^    X\((\w+)\)", (HERE / "claims.c").read_text(), re.MULT
 THREADED = [name for name in CLAIMS if "thread" in name or "engine" in name or "output" in name]
 SOURCES = ("plan.c", "spawn.c", "engine.c", "spawner.c", "deadline.c", "output.c", "files.c", "pidfd.c")
 #: It runs on a borrowed stack in another process's memory, where no sanitizer's run-time library may be called.
-CHILD = "child.c"
+CHILD_HALF = ("child.c", "sandbox.c", "mounts.c", "landlock.c")
 FLAGS = "-std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -fno-omit-frame-pointer".split()
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0",
@@ -31,10 +31,9 @@ OPTIONS = {
 def build(folder: Path, *sanitizers: str) -> Path:
     """claims.c with the native sources, all warnings errors."""
     compiler = os.environ.get("CC", "cc")
-    child = folder / "child.o"
     made = folder / "claims"
     for command in (
-        [compiler, *FLAGS, "-I", str(NATIVE), "-c", str(NATIVE / CHILD), "-o", str(child)],
+        *([compiler, *FLAGS, "-I", str(NATIVE), "-c", str(NATIVE / name), "-o", str(folder / f"{name}.o")] for name in CHILD_HALF),
         [
             compiler,
             *FLAGS,
@@ -43,7 +42,7 @@ def build(folder: Path, *sanitizers: str) -> Path:
             str(NATIVE),
             str(HERE / "claims.c"),
             *[str(NATIVE / name) for name in SOURCES],
-            str(child),
+            *[str(folder / f"{name}.o") for name in CHILD_HALF],
             "-o",
             str(made),
         ],

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sandbox steps on the file system: a root built from nothing in a mount namespace of the job's own.
+ *
+ * The new root is mounted on "/" itself, where it hides nothing: a path that starts with "/" still means the
+ * host's until pivot_root(2), and a relative one the new root, because the working directory is there. No path
+ * below the new root is ever followed through a link. With the mount API of Linux 5.2 and mount_setattr(2) of
+ * 5.12 a mount gets its flags before it can be seen.
+ */
+#include "sandbox.h"
+#include "syscalls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/stat.h>
+
+#define SUP_AT_RECURSIVE 0x8000
+#define SUP_AT_EMPTY_PATH 0x1000
+#define SUP_AT_REMOVEDIR 0x200
+#define SUP_MNT_DETACH 2
+#define SUP_S_IFMT 0170000
+#define SUP_S_IFDIR 0040000
+enum { NAME_SIZE = 256 };
+enum { BIND_WRITABLE = 1, BIND_EXISTING = 2, BIND_OPTIONAL = 4, BIND_DEVICE = 8 };
+enum { PLACE_DIRECTORY, PLACE_LINK, PLACE_FILE };
+
+struct mount_attributes { /* struct mount_attr, mount_setattr(2) */
+    uint64_t set, clear, propagation, userns_fd;
+};
+
+static void close_fd(const long *fd)
+{
+    if (*fd >= 0)
+        sup_sys1(__NR_close, *fd);
+}
+#define cleanup_close __attribute__((cleanup(close_fd)))
+
+static long open_tree(const char *path, unsigned flags)
+{
+    return sup_sys3(__NR_open_tree, AT_FDCWD, path, 1u /* OPEN_TREE_CLONE */ | O_CLOEXEC | flags);
+}
+
+static long set_attributes(long fd, const char *path, uint64_t set, unsigned flags)
+{
+    const struct mount_attributes attributes = {.set = set};
+    return sup_sys5(__NR_mount_setattr, fd, path, flags, &attributes, sizeof attributes);
+}
+
+static long move_mount(long mount, long target)
+{
+    return sup_sys5(__NR_move_mount, mount, "", target, "", 4 /* MOVE_MOUNT_F_EMPTY_PATH */ | 0x40 /* MOVE_MOUNT_T_EMPTY_PATH */);
+}
+
+/* ---- places below the new root, which is the working directory ---- */
+
+/* A failure at the target and not at the source is told as a stage of its own. */
+static long at_target(const struct sup_launch *launch, long r)
+{
+    if (r < 0)
+        launch->report->stage = SUP_STAGE_TARGET;
+    return r;
+}
+
+/* Open one entry of a directory without following a link. */
+static long open_entry(long dir, const char *name, int flags)
+{
+    long fd = sup_sys4(__NR_openat, dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC | flags, 0);
+    char link;
+    if (fd != -ENOTDIR)
+        return fd;
+    return sup_sys4(__NR_readlinkat, dir, name, &link, 1) >= 0 ? -ELOOP : -ENOTDIR;
+}
+
+/* The directory that holds the last part of a path, made on the way when make is set, and that part's name. */
+static long open_parent(const char *path, int make, const char **ret_name)
+{
+    long dir = sup_sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    while (dir >= 0) {
+        char name[NAME_SIZE];
+        uint32_t length = 0;
+        for (; path[length] != '/' && path[length] != '\0'; length++) {
+            if (length + 1 >= NAME_SIZE) {
+                sup_sys1(__NR_close, dir);
+                return -ENAMETOOLONG;
+            }
+            name[length] = path[length];
+        }
+        name[length] = '\0';
+        if (path[length] == '\0')
+            break;
+        long next = open_entry(dir, name, O_DIRECTORY);
+        if (next == -ENOENT && make) {
+            next = sup_sys3(__NR_mkdirat, dir, name, 0755);
+            if (next >= 0)
+                next = open_entry(dir, name, O_DIRECTORY);
+        }
+        sup_sys1(__NR_close, dir);
+        dir = next;
+        path += length + 1;
+    }
+    *ret_name = path;
+    return dir;
+}
+
+static int is_directory(long fd)
+{
+    struct statx info;
+    if (sup_sys5(__NR_statx, fd, "", SUP_AT_EMPTY_PATH, STATX_TYPE, &info) < 0)
+        return 0;
+    return (info.stx_mode & SUP_S_IFMT) == SUP_S_IFDIR;
+}
+
+/* Open a mount point, made when it is missing and make is set. */
+static long open_target(const char *path, int directory, int make)
+{
+    const char *name;
+    cleanup_close long parent = open_parent(path, make, &name);
+    if (parent < 0)
+        return parent;
+    long fd = open_entry(parent, name, 0);
+    if (fd == -ENOENT && make) {
+        long made = directory ? sup_sys3(__NR_mkdirat, parent, name, 0755)
+                              : sup_sys4(__NR_openat, parent, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+        if (made < 0)
+            return made;
+        if (!directory)
+            sup_sys1(__NR_close, made);
+        fd = open_entry(parent, name, 0);
+    }
+    if (fd < 0)
+        return fd;
+    char link;
+    if (sup_sys4(__NR_readlinkat, fd, "", &link, 1) >= 0) {
+        sup_sys1(__NR_close, fd);
+        return -ELOOP;
+    }
+    return fd;
+}
+
+/* ---- hooks ---- */
+
+static long make_private(void) { return sup_sys5(__NR_mount, 0, "/", 0, 0x4000 /* MS_REC */ | 0x40000 /* MS_PRIVATE */, 0); }
+
+/* Nothing that is mounted from here on reaches the host, nor the other way round. */
+long hook_private_mounts(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    (void)hook;
+    return make_private();
+}
+
+static long configure(long fd, unsigned command, const char *key, const char *text)
+{
+    return sup_sys5(__NR_fsconfig, fd, command, key, text, 0);
+}
+
+/* data: size in bytes and number of files, as texts. Mounts the new root and goes there. */
+long hook_root(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const char *size = sup_hook_data(launch, hook), *inodes = sup_text_after(size);
+    long r = make_private();
+    cleanup_close long fs = r < 0 ? r : sup_sys2(__NR_fsopen, "tmpfs", 1 /* FSOPEN_CLOEXEC */);
+    if (fs < 0)
+        return fs;
+    if ((r = configure(fs, 1 /* FSCONFIG_SET_STRING */, "size", size)) < 0 || (r = configure(fs, 1, "nr_inodes", inodes)) < 0 ||
+        (r = configure(fs, 1, "mode", "755")) < 0 || (r = configure(fs, 6 /* FSCONFIG_CMD_CREATE */, 0, 0)) < 0)
+        return r;
+    cleanup_close long mounted = sup_sys3(__NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    if (mounted < 0)
+        return mounted;
+    r = sup_sys5(__NR_move_mount, mounted, "", AT_FDCWD, "/", 4 /* MOVE_MOUNT_F_EMPTY_PATH */);
+    return r < 0 ? r : sup_sys1(__NR_fchdir, mounted);
+}
+
+/* arg 0: a directory, 1: a link, 2: a file; a: the mode; data: the path, and for the last two the link's or the
+ * file's content. */
+long hook_place(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const char *path = sup_hook_data(launch, hook), *content = sup_text_after(path), *name;
+    cleanup_close long parent = open_parent(path, 1, &name);
+    if (parent < 0)
+        return parent;
+    if (hook->arg == PLACE_LINK)
+        return sup_sys3(__NR_symlinkat, content, parent, name);
+    if (hook->arg == PLACE_DIRECTORY) {
+        long r = sup_sys3(__NR_mkdirat, parent, name, hook->a);
+        return r == -EEXIST ? 0 : r;
+    }
+    cleanup_close long fd = sup_sys4(__NR_openat, parent, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, hook->a);
+    if (fd < 0)
+        return fd;
+    uint32_t length = sup_text_length(content);
+    long r = sup_sys3(__NR_write, fd, content, length);
+    return r < 0 ? r : r == length ? 0 : -ENOSPC;
+}
+
+static long mount_at(const struct sup_launch *launch, long mount, const char *target, int directory, int make)
+{
+    cleanup_close long fd = open_target(target, directory, make);
+    if (fd < 0)
+        return at_target(launch, fd);
+    if (directory != is_directory(fd))
+        return at_target(launch, directory ? -ENOTDIR : -EISDIR);
+    return at_target(launch, move_mount(mount, fd));
+}
+
+/* arg: 1 writable, 2 the target must exist (it lies in what another bind shows, where nothing may be made), 4 a missing
+ * source is passed over, 8 devices may be opened; data: source, then target below the new root. */
+long hook_bind(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const char *source = sup_hook_data(launch, hook), *target = sup_text_after(source);
+    cleanup_close long tree = open_tree(source, SUP_AT_RECURSIVE);
+    if (tree < 0)
+        return tree == -ENOENT && hook->arg & BIND_OPTIONAL ? 0 : tree;
+    uint64_t set = MOUNT_ATTR_NOSUID | (hook->arg & BIND_WRITABLE ? 0 : MOUNT_ATTR_RDONLY) |
+                   (hook->arg & BIND_DEVICE ? MOUNT_ATTR_NOEXEC : MOUNT_ATTR_NODEV);
+    long r = set_attributes(tree, "", set, SUP_AT_EMPTY_PATH | SUP_AT_RECURSIVE);
+    return r < 0 ? r : mount_at(launch, tree, target, is_directory(tree), !(hook->arg & BIND_EXISTING));
+}
+
+/* arg 0: a file system of its own on the target, with the options in data; 1: a directory of the new root's file system.
+ * a: further mount attributes; data: the target, and for arg 0 the options. Everybody may write there. */
+long hook_tmpfs(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const char *target = sup_hook_data(launch, hook), *options = sup_text_after(target);
+    if (hook->arg == 0) {
+        const long flags = 2 /* MS_NOSUID */ | 4 /* MS_NODEV */ | hook->a;
+        return sup_sys5(__NR_mount, "tmpfs", target, "tmpfs", flags, options);
+    }
+    long r = sup_sys3(__NR_fchmodat, AT_FDCWD, target, 01777);
+    cleanup_close long tree = r < 0 ? r : open_tree(target, 0);
+    if (tree < 0)
+        return tree;
+    r = set_attributes(tree, "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (uint64_t)hook->a, SUP_AT_EMPTY_PATH);
+    return r < 0 ? r : sup_sys5(__NR_move_mount, tree, "", AT_FDCWD, target, 4 /* MOVE_MOUNT_F_EMPTY_PATH */);
+}
+
+/* arg 2: the target must exist; data: target, lower, upper and work directory (overlayfs, in a user namespace since Linux 5.11). */
+long hook_overlay(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const char *target = sup_hook_data(launch, hook), *lower = sup_text_after(target);
+    const char *upper = sup_text_after(lower), *work = sup_text_after(upper);
+    cleanup_close long fs = sup_sys2(__NR_fsopen, "overlay", 1 /* FSOPEN_CLOEXEC */);
+    if (fs < 0)
+        return fs;
+    long r;
+    if ((r = configure(fs, 1 /* FSCONFIG_SET_STRING */, "lowerdir", lower)) < 0 || (r = configure(fs, 1, "upperdir", upper)) < 0 ||
+        (r = configure(fs, 1, "workdir", work)) < 0 || (r = configure(fs, 0 /* FSCONFIG_SET_FLAG */, "userxattr", 0)) < 0 ||
+        (r = configure(fs, 6 /* FSCONFIG_CMD_CREATE */, 0, 0)) < 0)
+        return r;
+    cleanup_close long mounted = sup_sys3(__NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    return mounted < 0 ? mounted : mount_at(launch, mounted, target, 1, !(hook->arg & BIND_EXISTING));
+}
+
+/* Cover one entry of /proc: a file with the null device, a directory with an empty one. */
+static long mask(const char *path)
+{
+    cleanup_close long fd = sup_sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd;
+    cleanup_close long cover = open_tree(is_directory(fd) ? "sys" : "dev/null", 0);
+    if (cover < 0)
+        return cover;
+    long r = set_attributes(cover, "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, SUP_AT_EMPTY_PATH);
+    return r < 0 ? r : move_mount(cover, fd);
+}
+
+/* arg: how many names follow; data: the paths to cover, below the new root. /proc of the new pid namespace, read-only:
+ * whoever is root outside could change the host's sysctls through it. */
+long hook_proc(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const long flags = 1 /* MS_RDONLY */ | 2 /* MS_NOSUID */ | 4 /* MS_NODEV */ | 8 /* MS_NOEXEC */;
+    long r = sup_sys5(__NR_mount, "proc", "proc", "proc", flags, 0);
+    const char *path = sup_hook_data(launch, hook);
+    for (int n = 0; r >= 0 && n < hook->arg; n++, path = sup_text_after(path))
+        r = mask(path);
+    return r;
+}
+
+/* arg 1: hide the directory "changes" first. The new root becomes read-only and the only one: nothing of the host's that was
+ * not bound can be reached. */
+long hook_pivot(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    (void)launch;
+    long r = hook->arg == 1 ? sup_sys3(__NR_fchmodat, AT_FDCWD, ".changes", 0) : 0;
+    if (r >= 0)
+        r = set_attributes(AT_FDCWD, ".", MOUNT_ATTR_RDONLY, 0);
+    if (r >= 0)
+        r = sup_sys2(__NR_pivot_root, ".", ".");
+    if (r >= 0)
+        r = sup_sys2(__NR_umount2, ".", SUP_MNT_DETACH);
+    return r < 0 ? r : sup_sys1(__NR_chdir, "/");
+}

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Sandbox to the steps that build it: namespaces, the init helper's own hooks, the hooks of the job itself.
+
+``strict`` is built by the init helper (native/init.c), process 1 of the new namespaces, before it starts the job;
+``basic`` by the job itself between clone and exec.
+"""
+
+from __future__ import annotations
+
+from supervisor.errors import ConfigError, UnsupportedError
+from supervisor.model.hooks import Hook
+from supervisor.model.sandbox import BASIC, STRICT
+from supervisor.model.units import INFINITY
+from supervisor.model.value import replace, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from supervisor.model.host import Host, SandboxFacts
+    from supervisor.model.sandbox import Bind, Overlay, Sandbox
+    from supervisor.model.spec import JobSpec
+
+NEWNS: Final = 0x00020000
+NEWUTS: Final = 0x04000000
+NEWIPC: Final = 0x08000000
+NEWUSER: Final = 0x10000000
+NEWPID: Final = 0x20000000
+NEWNET: Final = 0x40000000
+NAMES: Final = {NEWUSER: "user", NEWPID: "pid", NEWNS: "mount", NEWNET: "network", NEWIPC: "ipc", NEWUTS: "uts"}
+
+#: Arguments of the hooks, see native/mounts.c.
+WRITABLE, EXISTING, OPTIONAL, DEVICE = 1, 2, 4, 8
+DIRECTORY, LINK, FILE = 0, 1, 2
+OWN_TMPFS, ROOTS_TMPFS = 0, 1
+NOEXEC: Final = 8  # MS_NOEXEC and MOUNT_ATTR_NOEXEC alike
+
+DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+DEVICE_LINKS: Final = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
+#: What /proc tells of the host that a job has no business with, and that no namespace hides; then what only root may read.
+MASKED: Final = ("acpi", "asound", "keys", "scsi")
+MASKED_FROM_ROOT: Final = tuple(
+    "kcore kpagecgroup kpagecount kpageflags latency_stats pagetypeinfo slabinfo timer_list vmallocinfo".split()
+)
+PAGE_BYTES: Final = 4096
+SPARE_INODES: Final = 256
+SHM_INODES: Final = 4096
+
+# linux/landlock.h
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
+READING: Final = EXECUTE | READ_FILE | READ_DIR
+#: Rights on files by the ABI that brought them; each includes the ones before.
+FILE_RIGHTS: Final = ((5, (1 << 16) - 1), (3, (1 << 15) - 1), (2, (1 << 14) - 1), (1, (1 << 13) - 1))
+SCOPES: Final = 3  # abstract unix sockets, signals: ABI 6
+SCOPE_ABI: Final = 6
+
+#: Steps that build or close a sandbox: what fails there is neither the command's fault nor a limit's.
+STEPS: Final = frozenset(
+    "helper target user_map network hostname time_namespace root private_mounts place tmpfs proc bind overlay pivot "
+    "bounding_set cgroup_directory cgroup_namespace capabilities landlock seccomp".split()
+)
+
+#: The environment of a confined job, with the variables that ``keep_env`` names.
+CLEAN_ENV: Final = {b"PATH": b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", b"HOME": b"/tmp", b"LANG": b"C.UTF-8"}
+HOME: Final = "/tmp"
+
+
+@value
+class Confinement:
+    """The steps of one sandbox on one host. ``namespaces`` are CLONE_NEW* flags for whoever runs ``setup`` first."""
+
+    namespaces: int = 0
+    setup: tuple[Hook, ...] = ()
+    by_init: bool = False  # the init helper runs setup, as process 1; else the job itself
+    drop: tuple[Hook, ...] = ()  # before the user changes
+    fence: tuple[Hook, ...] = ()  # last but one, before the parent-death signal
+    working_directory: str | None = None  # where a job begins that did not say
+    words: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+NOT_CONFINED: Final = Confinement()
+
+
+def confine(spec: JobSpec, host: Host) -> Confinement:
+    """Decide the steps of ``spec.sandbox``.
+
+    Raises :class:`UnsupportedError` naming what this host lacks, :class:`ConfigError` for what cannot be combined.
+    """
+    sandbox = spec.sandbox
+    if sandbox is None or sandbox.level not in (BASIC, STRICT):
+        return NOT_CONFINED
+    facts = host.sandbox
+    if facts is None:
+        raise UnsupportedError("sandbox", "the facts about this host's namespaces were not read")
+    if spec.preexec:
+        raise ConfigError("preexec: Python callables cannot run in a sandbox; use the options of the job instead")
+    if sandbox.landlock and not facts.landlock_abi:
+        raise UnsupportedError("sandbox: landlock", "this kernel has no Landlock, or it is not enabled (lsm= on the kernel's command line)")
+    return _strict(spec, sandbox, facts) if sandbox.level == STRICT else _basic(spec, sandbox, facts)
+
+
+def inside(host: Host) -> Host:
+    """The host as a job in a user namespace of its own meets it: root's power over rlimits ends at its door."""
+    facts = host.sandbox
+    return host if facts is None else replace(host, capable_resource=False, hard_rlimits=facts.hard_rlimits)
+
+
+def private_bytes(spec: JobSpec) -> int | None:
+    """The size of the one private file system where ``disk_max`` holds it, else None."""
+    most = spec.limits.disk_max
+    return None if most is None or most == INFINITY or disk_problem(spec) else int(most)
+
+
+def disk_problem(spec: JobSpec) -> str | None:
+    """Why the sandbox cannot hold ``disk_max``, or None when it can."""
+    sandbox = spec.sandbox
+    if sandbox is None or sandbox.level != STRICT:
+        return "only a strict sandbox gives a job a file system of its own (sandbox = 'strict')"
+    for bind in sandbox.bind:
+        if bind.mode == "rw":
+            return f"what the job writes to the bind {bind.target} cannot be counted; make it 'ro', or an overlay"
+    for overlay in sandbox.overlay:
+        if overlay.changes == "keep":
+            return f"what the overlay {overlay.target} keeps cannot be counted"
+    return None
+
+
+# ---- basic ----
+
+
+def _basic(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
+    setup: list[Hook] = []
+    namespaces = 0
+    if sandbox.private_tmp:
+        namespaces = NEWNS
+        if not facts.mount_capable:
+            if facts.missing:
+                raise UnsupportedError("sandbox: private_tmp", facts.missing)
+            namespaces |= NEWUSER
+            setup.append(_user_map(facts.uid, facts.gid, facts))
+        setup.append(Hook(stage="private_mounts", text="mounts of its own"))
+        options = f"mode=1777,size={sandbox.tmp_size},nr_inodes={sandbox.tmp_inodes}"
+        setup.append(Hook(stage="tmpfs", text=f"/tmp of {sandbox.tmp_size} bytes", arg=OWN_TMPFS, data=_texts("/tmp", options)))
+    writable = [".", "/tmp", *(bind.target for bind in sandbox.bind if bind.mode == "rw")]
+    rules = [("/", READING), ("/dev", READING | WRITE_FILE | IOCTL_DEV), *((path, -1) for path in writable)]
+    fence, words, warnings = _landlock(sandbox, facts, rules)
+    private = ["private /tmp"] if sandbox.private_tmp else []
+    return Confinement(
+        namespaces=namespaces,
+        setup=tuple(setup),
+        drop=(Hook(stage="bounding_set", text="no capability can be gained"),),
+        fence=(*_dropped(), *fence),
+        words="basic: " + ", ".join([*private, "no capabilities", "no_new_privs", "no core dumps", *words]),
+        warnings=warnings,
+    )
+
+
+def _dropped() -> tuple[Hook, ...]:
+    return Hook(stage="capabilities", text="no capability is held"), Hook(
+        stage="no_new_privileges", text="set-user-ID programs gain nothing"
+    )
+
+
+# ---- strict ----
+
+
+def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
+    if facts.missing:
+        raise UnsupportedError("sandbox: strict", facts.missing)
+    who = spec.credentials
+    if (who.uid, who.gid, who.groups) != (None, None, None):
+        raise ConfigError("user: cannot be combined with a strict sandbox, whose ids are sandbox.uid and sandbox.gid")
+    namespaces = NEWUSER | NEWPID | NEWNS | NEWIPC | NEWUTS | (0 if sandbox.network == "host" else NEWNET)
+    writable = [
+        "/tmp",
+        "/dev/shm",
+        *(bind.target for bind in sandbox.bind if bind.mode == "rw"),
+        *(place.target for place in sandbox.overlay),
+    ]
+    rules = [("/", READING), ("/dev", READING | WRITE_FILE | IOCTL_DEV | TRUNCATE), *((path, -1) for path in writable)]
+    fence, words, warnings = _landlock(sandbox, facts, rules)
+    names = [*(name for flag, name in NAMES.items() if namespaces & flag), "cgroup"]
+    cgroup = Hook(stage="cgroup_namespace", text="its own cgroup is the root of what it sees")
+    return Confinement(
+        namespaces=namespaces,
+        setup=tuple(_setup(spec, sandbox, facts)),
+        by_init=True,
+        drop=(Hook(stage="bounding_set", text="no capability can be gained"),),
+        fence=(cgroup, *_dropped(), *fence),
+        working_directory=HOME,
+        words=f"strict: namespaces {' '.join(names)}; a root of its own, no capabilities, no_new_privs, network {sandbox.network}"
+        + "".join([f", {word}" for word in words]),
+        warnings=warnings,
+    )
+
+
+def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hook]:
+    """The init helper's own steps. Paths below the new root are relative: it is the working directory."""
+    assert sandbox.uid is not None and sandbox.gid is not None
+    yield _user_map(sandbox.uid, sandbox.gid, facts)
+    if spec.oom_score_adjust is not None:  # inherited by the job, which finds /proc read-only
+        text = str(spec.oom_score_adjust)
+        yield Hook(stage="oom_score_adjust", text=text, data=text.encode())
+    if sandbox.network == "loopback":
+        yield Hook(stage="network", text="the loopback interface comes up")
+    yield Hook(stage="hostname", text=sandbox.hostname, data=sandbox.hostname.encode())
+    if sandbox.time_namespace:
+        yield Hook(stage="time_namespace", text="clocks since boot begin at zero")
+    files = _own_files(sandbox)
+    private = private_bytes(spec)
+    size = (sandbox.tmp_size if private is None else private) + PAGE_BYTES * len(files)
+    inodes = sandbox.tmp_inodes + SPARE_INODES
+    yield Hook(stage="root", text=f"an empty root, {size} bytes and {inodes} files at most", data=_texts(str(size), str(inodes)))
+    covered = tuple([place.target for place in (*sandbox.bind, *sandbox.overlay)])
+    yield from _system(facts, sandbox, covered)
+    for path, content in files:
+        if not _below(path, covered):
+            yield Hook(stage="place", text=f"file {path}", arg=FILE, a=0o644, data=_texts(path[1:], content))
+    yield from _devices(spec, sandbox, shared=private is not None)
+    yield from _proc(facts)
+    yield from _binds(sandbox, facts)
+    hidden = 1 if sandbox.overlay else 0
+    yield Hook(stage="pivot", text="the new root becomes the only one, read-only", arg=hidden)
+
+
+def _user_map(uid: int, gid: int, facts: SandboxFacts) -> Hook:
+    text = f"user {uid} and group {gid} inside are {facts.uid} and {facts.gid} outside"
+    return Hook(stage="user_map", text=text, data=_texts(f"{uid} {facts.uid} 1\n", f"{gid} {facts.gid} 1\n"))
+
+
+def _own_files(sandbox: Sandbox) -> tuple[tuple[str, str], ...]:
+    users = [("root", 0, 0), ("job", sandbox.uid, sandbox.gid), ("nobody", 65534, 65534)]
+    known = {uid: (name, uid, gid) for name, uid, gid in reversed(users)}
+    passwd = "".join([f"{name}:x:{uid}:{gid}::{HOME}:/bin/sh\n" for name, uid, gid in sorted(known.values(), key=lambda row: row[1] or 0)])
+    groups = {gid: name for name, _, gid in reversed(users)}
+    group = "".join([f"{name}:x:{gid}:\n" for gid, name in sorted(groups.items(), key=lambda row: row[0] or 0)])
+    hosts = f"127.0.0.1 localhost {sandbox.hostname}\n::1 localhost\n"
+    return (
+        ("/etc/passwd", passwd),
+        ("/etc/group", group),
+        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+        *((("/etc/hosts", hosts),) if sandbox.network != "host" else ()),
+    )
+
+
+def _system(facts: SandboxFacts, sandbox: Sandbox, covered: tuple[str, ...]) -> Iterator[Hook]:
+    """What programs need of the host, except where a bind or overlay puts something else."""
+    for place in facts.system:
+        if (place.network and sandbox.network != "host") or _below(place.path, covered):
+            continue
+        if place.kind == "link":
+            yield Hook(stage="place", text=f"link {place.path} to {place.source}", arg=LINK, data=_texts(place.path[1:], place.source))
+        else:
+            yield Hook(stage="bind", text=f"{place.source} at {place.path}, ro", arg=OPTIONAL, data=_texts(place.source, place.path[1:]))
+
+
+def _devices(spec: JobSpec, sandbox: Sandbox, shared: bool) -> Iterator[Hook]:
+    for name in (*DEVICES, *(("tty",) if spec.controlling_terminal is not None else ())):
+        yield Hook(stage="bind", text=f"/dev/{name}", arg=WRITABLE | DEVICE, data=_texts(f"/dev/{name}", f"dev/{name}"))
+    for name, content in DEVICE_LINKS:
+        yield Hook(stage="place", text=f"link /dev/{name}", arg=LINK, data=_texts(f"dev/{name}", content))
+    yield Hook(stage="place", text="directory /dev/shm", arg=DIRECTORY, a=0o1777, data=_texts("dev/shm", ""))
+    if shared:
+        yield Hook(stage="tmpfs", text="/dev/shm, of the root's", arg=ROOTS_TMPFS, a=NOEXEC, data=_texts("dev/shm", ""))
+    else:
+        options = f"mode=1777,size={sandbox.shm_size},nr_inodes={SHM_INODES}"
+        yield Hook(stage="tmpfs", text=f"/dev/shm of {sandbox.shm_size} bytes", arg=OWN_TMPFS, a=NOEXEC, data=_texts("dev/shm", options))
+    yield Hook(stage="place", text="directory /tmp", arg=DIRECTORY, a=0o1777, data=_texts("tmp", ""))
+    yield Hook(stage="tmpfs", text="/tmp, of the root's", arg=ROOTS_TMPFS, data=_texts("tmp", ""))
+    for name in ("sys", "proc"):
+        yield Hook(stage="place", text=f"directory /{name}", arg=DIRECTORY, a=0o555, data=_texts(name, ""))
+
+
+def _proc(facts: SandboxFacts) -> Iterator[Hook]:
+    masked = (*MASKED, *(MASKED_FROM_ROOT if facts.uid == 0 else ()))
+    data = _texts(*("proc/" + name for name in masked))
+    yield Hook(stage="proc", text=f"/proc of its own, read-only, without {' '.join(masked)}", arg=len(masked), data=data)
+
+
+def _binds(sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hook]:
+    """Binds and overlays, what lies above first. Where another one shows something already, nothing is made for a target."""
+    places: list[Bind | Overlay] = sorted([*sandbox.bind, *sandbox.overlay], key=lambda place: (place.target.count("/"), place.target))
+    shown = [place.path for place in facts.system if place.kind == "directory"]
+    number = 0
+    for place in places:
+        existing = EXISTING if _below(place.target, tuple(shown), proper=True) else 0
+        shown.append(place.target)
+        target = place.target[1:]
+        if hasattr(place, "mode"):
+            arg = existing | (WRITABLE if place.mode == "rw" else 0)
+            yield Hook(stage="bind", text=f"{place.source} at {place.target}, {place.mode}", arg=arg, data=_texts(place.source, target))
+            continue
+        number += 1
+        upper = f".changes/{number}" if place.upper is None else place.upper
+        if place.upper is None:
+            yield Hook(
+                stage="place",
+                text=f"directory for the changes of {place.target}",
+                arg=DIRECTORY,
+                a=0o755,
+                data=_texts(upper + "/changes", ""),
+            )
+            yield Hook(
+                stage="place", text=f"directory for the work of {place.target}", arg=DIRECTORY, a=0o755, data=_texts(upper + "/work", "")
+            )
+        layers = (_escaped(place.source, "\\:"), _escaped(upper, "\\") + "/changes", _escaped(upper, "\\") + "/work")
+        text = f"{place.source} at {place.target}, changes: {place.changes}"
+        yield Hook(stage="overlay", text=text, arg=existing, data=_texts(target, *layers))
+
+
+def _escaped(path: str, special: str) -> str:
+    """As overlayfs reads the names of its layers: a backslash in front of what separates them."""
+    for character in special:
+        path = path.replace(character, "\\" + character)
+    return path
+
+
+def _below(path: str, roots: tuple[str, ...], proper: bool = False) -> bool:
+    return any(path.startswith(root + "/") or (path == root and not proper) for root in roots)
+
+
+# ---- Landlock ----
+
+
+def _landlock(sandbox: Sandbox, facts: SandboxFacts, rules: list[tuple[str, int]]) -> tuple[tuple[Hook, ...], list[str], tuple[str, ...]]:
+    """The fence, the words for it, and a warning where the kernel has none."""
+    abi = facts.landlock_abi
+    if sandbox.landlock is False:
+        return (), [], ()
+    if not abi:
+        return (), [], ("this kernel has no Landlock: the sandbox stands without its second fence",)
+    handled = next(rights for least, rights in FILE_RIGHTS if abi >= least)
+    scoped = SCOPES if abi >= SCOPE_ABI else 0
+    size = 24 if abi >= SCOPE_ABI else 16 if abi >= 4 else 8
+    data = b"".join([(rights & handled).to_bytes(8, "little") + _texts(path) for path, rights in rules])
+    shown = " ".join([path for path, rights in rules if rights == -1])
+    text = f"write only below {shown}" + ("; no signals and abstract sockets to the outside" if scoped else "")
+    return (Hook(stage="landlock", text=text, arg=size, a=handled, b=scoped, data=data),), [f"Landlock ABI {abi}"], ()
+
+
+def _texts(*texts: str) -> bytes:
+    return b"".join([text.encode("utf-8", "surrogateescape") + b"\0" for text in texts])

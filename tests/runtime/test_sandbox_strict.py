@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A strict sandbox is a world of its own: programs that try to see, touch, keep or signal what is outside, and cannot."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from sandboxes import LIMITS, run_strict, said, say, strict
+from waiting import Line
+
+import supervisor
+
+pytestmark = [pytest.mark.requires("mount"), pytest.mark.usefixtures("holder")]
+
+
+def errno_of(expression: str) -> str:
+    """Code that prints the name of the error that an expression raises, or what it gave."""
+    return f"import ctypes, errno, os, socket\ntry: print({expression})\nexcept OSError as e: print(errno.errorcode[e.errno])"
+
+
+def test_the_job_sees_a_root_of_its_own() -> None:
+    found = say("ls -A / && ls -A /tmp && ls -A /dev/shm").split()
+    assert set(found) <= {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "nix", "gnu", "proc", "sbin", "sys", "tmp", "usr"}
+
+
+@pytest.mark.parametrize("path", ["/home", "/root", "/var", "/etc/shadow", "/etc/ssh", "/run", "/sys/fs", "/boot"])
+def test_what_is_the_hosts_alone_is_not_there(path: str) -> None:
+    assert say(f"test -e {path} && echo seen || echo gone") == "gone"
+
+
+@pytest.mark.parametrize(
+    "path", ["/x", "/usr/x", "/etc/x", "/etc/passwd", "/proc/sys/kernel/hostname", "/proc/self/comm", "/sys/x", "/dev/x"]
+)
+def test_nothing_but_the_private_places_can_be_written(path: str) -> None:
+    code = f"try: open({path!r}, 'w')\nexcept OSError as e: print(e.errno)"
+    assert int(said(run_strict(code))) in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def test_tmp_and_shm_can_be_written_and_are_gone_afterwards() -> None:
+    assert say("echo x > /tmp/f && echo y > /dev/shm/f && cat /tmp/f /dev/shm/f").split() == ["x", "y"]
+    assert say("ls -A /tmp /dev/shm | grep f$ || true") == ""
+
+
+def test_tmp_has_a_size_and_a_number_of_files() -> None:
+    code = """
+import errno
+def fill(folder, size):
+    written = 0
+    try:
+        with open(folder + "/f", "wb", buffering=0) as file:
+            while written < 100 << 20:
+                written += file.write(bytes(size))
+    except OSError as e:
+        print(errno.errorcode[e.errno], written)
+fill("/tmp", 65536)
+fill("/dev/shm", 65536)
+try:
+    for n in range(100000): open(f"/tmp/{n}", "x").close()
+except OSError as e: print(errno.errorcode[e.errno], n)
+"""
+    tmp, shm, files = said(run_strict(code, sandbox=strict(tmp_size="2M", shm_size="1M", tmp_inodes=100))).splitlines()
+    assert tmp.split()[0] == shm.split()[0] == files.split()[0] == "ENOSPC"
+    assert int(tmp.split()[1]) <= 2 << 20 and int(shm.split()[1]) <= 1 << 20 and int(files.split()[1]) < 400
+
+
+def test_disk_max_is_the_size_of_all_it_can_write() -> None:
+    code = """
+import errno
+total = 0
+for folder in ("/dev/shm", "/tmp"):
+    try:
+        with open(folder + "/f", "wb", buffering=0) as file:
+            while total < 100 << 20: total += file.write(bytes(4096))
+    except OSError as e: print(errno.errorcode[e.errno])
+print(total)
+"""
+    outcome = run_strict(code, limits={**LIMITS, "disk_max": "1M"})
+    assert said(outcome).splitlines() == ["ENOSPC", "ENOSPC", str(1 << 20)]
+    assert outcome.enforcement["disk_max"] == "size of the sandbox's own file system"
+
+
+def test_disk_max_is_refused_where_the_job_may_write_to_the_host(tmp_path: Path) -> None:
+    with pytest.raises(supervisor.UnsupportedError, match=r"disk_max.*cannot be counted"):
+        run_strict("", sandbox=strict(bind=[f"{tmp_path}:/data:rw"]), limits={"disk_max": "1M"})
+
+
+def test_ids_are_its_own_and_no_privilege_is_left() -> None:
+    status = say("id -u; id -g; grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr -s '\\t' ' '").splitlines()
+    assert status == ["1000", "1000", *(f"Cap{name}: {'0' * 16}" for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")), "NoNewPrivs: 1"]
+
+
+def test_the_ids_can_be_chosen() -> None:
+    assert say("id -u; id -g", sandbox={"level": "strict", "uid": 0, "gid": 7}).split() == ["0", "7"]
+
+
+def test_the_job_is_alone_with_process_1() -> None:
+    assert say("ls -d /proc/[0-9]* | wc -l; cat /proc/1/comm").split()[1] == "ringfence-init"
+    assert int(say("ls -d /proc/[0-9]* | wc -l")) <= 4  # process 1, the shell, ls and wc
+
+
+@pytest.mark.parametrize("signal", [9, 15, 19])
+def test_process_1_takes_no_signal_from_the_job(signal: int) -> None:
+    outcome = run_strict(f"import os\ntry: os.kill(1, {signal})\nexcept PermissionError: pass\nprint('alive')")
+    assert said(outcome) == "alive"
+
+
+def test_process_1_cannot_be_looked_into_or_overwritten() -> None:
+    code = """
+import errno
+for path, mode in (("/proc/1/mem", "rb"), ("/proc/1/mem", "r+b"), ("/proc/1/exe", "rb"), ("/proc/1/exe", "r+b"), ("/proc/1/environ", "rb")):
+    try:
+        open(path, mode).read(1)
+        print("open", path)
+    except OSError as e:
+        assert e.errno in (errno.EACCES, errno.EPERM, errno.EROFS), e
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.ptrace(16, 1, 0, 0) == -1  # PTRACE_ATTACH
+"""
+    assert said(run_strict(code)) == ""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'libc.mount(b"none", b"/tmp", b"tmpfs", 0, None)',
+        'libc.umount2(b"/proc", 2)',
+        'libc.mount(None, b"/", None, 32 | 4096, None)',  # remount writable
+        'libc.chroot(b"/tmp")',
+        'libc.sethostname(b"x", 1)',
+        "libc.setns(os.open('/proc/1/ns/mnt', os.O_RDONLY), 0)",
+        "libc.setgroups(0, None)",
+        "libc.setuid(0)",
+        "libc.reboot(0x01234567)",
+    ],
+)
+def test_what_needs_privilege_is_refused(call: str) -> None:
+    code = f"import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\ntry: print({call})\nexcept OSError: print(-1)"
+    assert said(run_strict(code)) == "-1"
+
+
+def test_there_is_no_network() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    with server:
+        outcome = run_strict(errno_of(f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), timeout=5)"))
+    assert said(outcome) in ("ENETUNREACH", "ECONNREFUSED", "EHOSTUNREACH")
+    assert said(run_strict(errno_of("[name for _, name in socket.if_nameindex()]"))) == "['lo']"
+
+
+def test_loopback_is_the_jobs_own() -> None:
+    code = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+client.sendall(b"x")
+print(server.accept()[0].recv(1))
+"""
+    assert said(run_strict(code, sandbox=strict(network="loopback"))) == "b'x'"
+
+
+def test_the_hosts_network_is_there_when_asked_for() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    with server:
+        code = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), timeout=5)\nprint('there')"
+        assert said(run_strict(code, sandbox=strict(network="host"))) == "there"
+
+
+def test_an_abstract_socket_of_the_host_cannot_be_reached() -> None:
+    name = f"\0ringfence-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+        server.listen()
+        for network in ("none", "host"):
+            if network == "host" and not landlock_scopes():
+                continue
+            code = errno_of(f"socket.socket(socket.AF_UNIX).connect({name!r})")
+            assert said(run_strict(code, sandbox=strict(network=network))) in ("ECONNREFUSED", "EPERM"), network
+
+
+def landlock_scopes() -> bool:
+    from supervisor.kernel import native
+
+    return native.landlock_abi() >= 6
+
+
+def test_names_and_clocks_are_its_own() -> None:
+    assert say("hostname", sandbox={"level": "strict", "hostname": "inner.example"}) == "inner.example"
+    code = "import time; print(time.clock_gettime(time.CLOCK_BOOTTIME) < 60)"
+    assert said(run_strict(code, sandbox=strict(time_namespace=True))) == "True"
+
+
+def test_the_environment_is_small_and_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("WANTED", "y")
+    names = say("env", sandbox={"level": "strict", "keep_env": ["WANTED"]}).splitlines()
+    assert "WANTED=y" in names and "HOME=/tmp" in names and not [line for line in names if line.startswith("SECRET")]
+    assert say("echo $A", env={"A": "b"}) == "b"
+
+
+def test_descriptors_and_the_terminal_do_not_come_along() -> None:
+    code = "import os\nprint(sorted(os.listdir('/proc/self/fd'))[:3], os.getsid(0) == os.getpid())\ntry: os.open('/dev/tty', 0)\nexcept OSError: print('none')"
+    with open(os.devnull) as leaked:
+        os.set_inheritable(leaked.fileno(), True)
+        assert said(run_strict(code)).splitlines() == ["['0', '1', '2'] True", "none"]
+
+
+def test_cgroups_show_nothing_of_the_host() -> None:
+    assert {line.split(":", 2)[2] for line in say("cat /proc/self/cgroup").splitlines()} == {"/"}
+
+
+def test_a_core_is_not_dumped() -> None:
+    assert said(run_strict("import resource; print(resource.getrlimit(resource.RLIMIT_CORE))")) == "(1, 1)"
+
+
+def test_a_daemon_ends_with_its_job() -> None:
+    code = """
+import os, signal, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork(): os._exit(0)
+    for number in range(1, 32):
+        try: signal.signal(number, signal.SIG_IGN)
+        except (OSError, ValueError): pass
+    signal.pause()
+"""
+    with Line() as line:
+        outcome = run_strict(code, pass_fds=[line.end], limits={"wall_time_max": 30})
+        line.wait_closed(timeout=1)
+    assert outcome.verdict == "ok", outcome
+
+
+def test_a_limit_ends_the_whole_namespace() -> None:
+    code = "import os, signal\nfor n in range(20):\n    if os.fork() == 0: signal.pause()\nsignal.pause()"
+    with Line() as line:
+        outcome = run_strict(code, pass_fds=[line.end], limits={"wall_time_max": 0.5})
+        line.wait_closed(timeout=1)
+    assert outcome.verdict == "wall_limit", outcome
+
+
+def test_an_exit_status_and_a_signal_are_told() -> None:
+    assert run_strict("raise SystemExit(7)").exit.code == 7
+    assert run_strict("import os; os.kill(os.getpid(), 11)").exit.signal == 11
+
+
+def test_processor_time_is_the_jobs_and_not_the_set_ups() -> None:
+    outcome = supervisor.run(["/bin/true"], sandbox="strict", limits=LIMITS)
+    assert outcome.usage.cpu_ns is not None and outcome.usage.start_latency_ns is not None
+    assert outcome.usage.cpu_ns < 50_000_000
