@@ -21,7 +21,7 @@
 #define SUP_MNT_DETACH 2
 #define SUP_S_IFMT 0170000
 #define SUP_S_IFDIR 0040000
-enum { NAME_SIZE = 256 };
+enum { NAME_SIZE = 256, KEEP_MAX = SUP_KEEP_MAX };
 enum { BIND_WRITABLE = 1, BIND_EXISTING = 2, BIND_OPTIONAL = 4, BIND_DEVICE = 8 };
 enum { PLACE_DIRECTORY, PLACE_LINK, PLACE_FILE };
 
@@ -219,13 +219,46 @@ long hook_bind(const struct sup_launch *launch, const struct sup_hook *hook)
     return r < 0 ? r : mount_at(launch, tree, target, is_directory(tree), !(hook->arg & BIND_EXISTING));
 }
 
+/* A file system on the target, and again on top of it the places of the old one that keep lists: each is "r" or "w" and a path
+ * below the target. */
+static long cover(const char *target, const char *options, long flags, const char *keep, int count)
+{
+    long trees[KEEP_MAX], r = 0;
+    int opened = 0;
+    const char *at = keep;
+    long old = sup_sys4(__NR_openat, AT_FDCWD, target, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    for (; old >= 0 && r >= 0 && opened < count; opened++, at = sup_text_after(at)) {
+        r = trees[opened] = sup_sys3(__NR_open_tree, old, at + 1, 1u /* OPEN_TREE_CLONE */ | O_CLOEXEC | SUP_AT_RECURSIVE);
+        if (r >= 0)
+            r = set_attributes(trees[opened], "", MOUNT_ATTR_NOSUID | (*at == 'w' ? 0 : MOUNT_ATTR_RDONLY), SUP_AT_EMPTY_PATH | SUP_AT_RECURSIVE);
+    }
+    if (old < 0)
+        r = old;
+    if (r >= 0)
+        r = sup_sys5(__NR_mount, "tmpfs", target, "tmpfs", flags, options);
+    if (r >= 0)
+        r = sup_sys1(__NR_chdir, target); /* below which the kept ones go; the job goes to its own place later */
+    at = keep;
+    for (int n = 0; n < opened; n++, at = sup_text_after(at)) {
+        cleanup_close long fd = r < 0 ? r : open_target(at + 1, is_directory(trees[n]), 1);
+        if (r >= 0)
+            r = fd < 0 ? fd : move_mount(trees[n], fd);
+        close_fd(&trees[n]);
+    }
+    close_fd(&old);
+    return r;
+}
+
 /* arg 0: a file system of its own on the target, with the options in data; 1: a directory of the new root's file system.
- * a: further mount attributes; data: the target, and for arg 0 the options. Everybody may write there. */
+ * a: further mount attributes; data: the target, the options of arg 0, and b places of the old one to keep, see cover().
+ * Everybody may write there. */
 long hook_tmpfs(const struct sup_launch *launch, const struct sup_hook *hook)
 {
     const char *target = sup_hook_data(launch, hook), *options = sup_text_after(target);
     if (hook->arg == 0) {
         const long flags = 2 /* MS_NOSUID */ | 4 /* MS_NODEV */ | hook->a;
+        if (hook->b > 0)
+            return cover(target, options, flags, sup_text_after(options), (int)hook->b);
         return sup_sys5(__NR_mount, "tmpfs", target, "tmpfs", flags, options);
     }
     long r = sup_sys3(__NR_fchmodat, AT_FDCWD, target, 01777);

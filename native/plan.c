@@ -82,8 +82,8 @@ static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
     case SUP_STAGE_USER_MAP:
     case SUP_STAGE_ROOT:
     case SUP_STAGE_PLACE:
-    case SUP_STAGE_TMPFS:
     case SUP_STAGE_BIND: return texts_fit(plan, hook, 2, 0);
+    case SUP_STAGE_TMPFS: return hook->b >= 0 && hook->b <= SUP_KEEP_MAX && texts_fit(plan, hook, 2 + (uint32_t)hook->b, 0);
     case SUP_STAGE_OVERLAY: return texts_fit(plan, hook, 4, 0);
     case SUP_STAGE_LANDLOCK: return rules_fit(plan, hook);
     default: return 1;

@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#define SUP_KEEP_MAX 64 /* places of a directory that stay when it is covered */
 #define SUP_PLAN_MAGIC 0x31504652u /* "RFP1" */
 
 /* Every step that can fail, in one place: the enum, the names and Python's table come from here. */

@@ -11,6 +11,10 @@ from supervisor.errors import ConfigError
 from supervisor.kernel import native
 from supervisor.model.policy import FILE_MAX_BYTES, Profile, parse_policy, pick
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from supervisor.model.sandbox import Overlay
+
 
 def read_text(path: str, most_bytes: int) -> str:
     """The text of a regular file of at most ``most_bytes``; raises :class:`ConfigError` naming the file."""
@@ -35,6 +39,17 @@ def load_profile(reference: str) -> Profile:
     """The profile that ``FILE#NAME`` or ``FILE`` (with one profile in it) names; raises :class:`ConfigError`."""
     path, _, name = reference.partition("#")
     return pick(parse_policy(read_text(path, FILE_MAX_BYTES), source=path), name, path)
+
+
+def make_upper(overlay: Overlay) -> None:
+    """The directories in which an overlay keeps its changes: ``changes``, and ``work`` for the kernel. Raises :class:`ConfigError`."""
+    if overlay.upper is None:
+        return
+    for name in ("changes", "work"):
+        try:
+            os.makedirs(f"{overlay.upper}/{name}", exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"upper: {error.filename}: {error.strerror}", source=f"overlay {overlay.source!r}") from None
 
 
 def _link(fd: int, folder: str, name: str) -> None:

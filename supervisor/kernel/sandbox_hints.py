@@ -33,7 +33,7 @@ _HINTS: Final = {
     ("root", errno.ENOSYS): _OLD_KERNEL,
     ("root", errno.EPERM): _NO_NAMESPACES,
     ("private_mounts", errno.EPERM): _NO_NAMESPACES,
-    ("overlay", errno.ENOENT): "the source, or the directories 'changes' and 'work' in upper, do not exist",
+    ("overlay", errno.ENOENT): "the source does not exist",
     ("overlay", errno.EINVAL): "the file system of the source or of upper cannot be a layer of an overlay",
     ("overlay", errno.EPERM): "overlays in a user namespace need Linux 5.11",
     ("overlay", errno.EBUSY): "upper is in use by another job",

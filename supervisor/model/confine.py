@@ -43,6 +43,7 @@ MASKED: Final = ("acpi", "asound", "keys", "scsi")
 MASKED_FROM_ROOT: Final = tuple(
     "kcore kpagecgroup kpagecount kpageflags latency_stats pagetypeinfo slabinfo timer_list vmallocinfo".split()
 )
+KEEP_MAX: Final = 64  # native/plan.h
 PAGE_BYTES: Final = 4096
 SPARE_INODES: Final = 256
 SHM_INODES: Final = 4096
@@ -142,8 +143,7 @@ def _basic(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
             namespaces |= NEWUSER
             setup.append(_user_map(facts.uid, facts.gid, facts))
         setup.append(Hook(stage="private_mounts", text="mounts of its own"))
-        options = f"mode=1777,size={sandbox.tmp_size},nr_inodes={sandbox.tmp_inodes}"
-        setup.append(Hook(stage="tmpfs", text=f"/tmp of {sandbox.tmp_size} bytes", arg=OWN_TMPFS, data=_texts("/tmp", options)))
+        setup.append(_covered_tmp(spec, sandbox))
     writable = [".", "/tmp", *(bind.target for bind in sandbox.bind if bind.mode == "rw")]
     rules = [("/", READING), ("/dev", READING | WRITE_FILE | IOCTL_DEV), *((path, -1) for path in writable)]
     fence, words, warnings = _landlock(sandbox, facts, rules)
@@ -153,9 +153,24 @@ def _basic(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
         setup=tuple(setup),
         drop=(Hook(stage="bounding_set", text="no capability can be gained"),),
         fence=(*_dropped(), *fence),
+        working_directory=HOME,
         words="basic: " + ", ".join([*private, "no capabilities", "no_new_privs", "no core dumps", *words]),
         warnings=warnings,
     )
+
+
+def _covered_tmp(spec: JobSpec, sandbox: Sandbox) -> Hook:
+    """A /tmp of its own, through which binds and the working directory still show if they lie there."""
+    kept = {bind.source: bind.mode for bind in sandbox.bind if _below(bind.source, ("/tmp",), proper=True)}
+    begin = spec.working_directory
+    if isinstance(begin, str) and _below(begin, ("/tmp",), proper=True) and not _below(begin, tuple(kept)):
+        kept[begin] = "rw"
+    if len(kept) > KEEP_MAX:
+        raise ConfigError(f"bind: at most {KEEP_MAX} places in /tmp can be shown")
+    shown = [("w" if mode == "rw" else "r") + path[len("/tmp/") :] for path, mode in sorted(kept.items())]
+    options = f"mode=1777,size={sandbox.tmp_size},nr_inodes={sandbox.tmp_inodes}"
+    text = f"/tmp of {sandbox.tmp_size} bytes" + (f", with {' '.join(sorted(kept))}" if kept else "")
+    return Hook(stage="tmpfs", text=text, arg=OWN_TMPFS, b=len(shown), data=_texts("/tmp", options, *shown))
 
 
 def _dropped() -> tuple[Hook, ...]:
@@ -222,7 +237,7 @@ def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hoo
     yield from _devices(spec, sandbox, shared=private is not None)
     yield from _proc(facts)
     yield from _binds(sandbox, facts)
-    hidden = 1 if sandbox.overlay else 0
+    hidden = 1 if any(overlay.upper is None for overlay in sandbox.overlay) else 0
     yield Hook(stage="pivot", text="the new root becomes the only one, read-only", arg=hidden)
 
 

@@ -106,6 +106,11 @@ class Execution:
             raise
 
     def _make_block(self) -> bytes:
+        if self.spec.sandbox is not None and self.spec.sandbox.overlay:
+            from supervisor.kernel.files import make_upper
+
+            for overlay in self.spec.sandbox.overlay:
+                make_upper(overlay)
         if self._root is None or self.plan.setup_count:
             self._helper = HelperLaunch(self.plan, self.streams.sources)
             return self._helper.block

@@ -178,10 +178,10 @@ def make_spec(
 
 
 def _covered_directory(sandbox: Sandbox) -> str | None:
-    """Our own working directory where a strict sandbox shows it too; None leaves the choice to the sandbox."""
-    if sandbox.level != "strict":
-        return None
+    """Our own working directory where the sandbox shows it too; None leaves the choice to the sandbox."""
     own = os.getcwd()
+    if sandbox.level != "strict":
+        return own
     shown = [place.target for place in (*sandbox.bind, *sandbox.overlay)]
     return own if any(own == target or own.startswith(target + "/") for target in shown) else None
 

@@ -50,7 +50,7 @@ FIELDS = [
 HOOK = struct.Struct("=IiqqII")
 STEP = struct.Struct("=III")
 #: Stages whose data are so many texts.
-TEXTS = {"user_map": 2, "root": 2, "place": 2, "tmpfs": 2, "bind": 2, "overlay": 4, "proc": 1}
+TEXTS = {"user_map": 2, "root": 2, "place": 2, "bind": 2, "overlay": 4, "proc": 1}
 NAMESPACES = 0x7E020000
 HOOK_STAGES = STAGES[STAGE_NUMBERS["preexec"] + 1 : STAGE_NUMBERS["exec"]]
 
@@ -61,6 +61,8 @@ strings = st.binary(max_size=6).filter(lambda raw: not {0, 0x2F} & set(raw))
 
 def fitting(stage: str, data: bytes) -> bytes:
     """Data as the planner makes it for the stage."""
+    if stage == "tmpfs":
+        return b"target\0options\0"
     if stage in TEXTS:
         parts = (data.split(b"\0") + [b""] * TEXTS[stage])[: TEXTS[stage]]
         return b"".join(part + b"\0" for part in parts)
@@ -80,7 +82,14 @@ hooks = st.builds(
     st.integers(-(2**63), 2**63 - 1),
     st.integers(-(2**63), 2**63 - 1),
     st.binary(max_size=12).filter(lambda raw: 0x2F not in raw),
-).map(lambda hook: replace(hook, data=fitting(hook.stage, hook.data), arg={"proc": 1, "landlock": 24}.get(hook.stage, hook.arg)))
+).map(
+    lambda hook: replace(
+        hook,
+        data=fitting(hook.stage, hook.data),
+        arg={"proc": 1, "landlock": 24}.get(hook.stage, hook.arg),
+        b=0 if hook.stage == "tmpfs" else hook.b,
+    )
+)
 # the first makes the job's directory, as in every plan
 steps = st.lists(
     st.builds(
@@ -177,11 +186,13 @@ def strings_at(block: bytes, at: int, count: int) -> list[bytes] | None:
     return found
 
 
-def data_fits(stage: str, arg: int, data: bytes) -> bool:
+def data_fits(stage: str, arg: int, b: int, data: bytes) -> bool:
     """A path ends in NUL, arrays hold whole items, texts are as many as they must be."""
     if stage in TEXTS:
         count = arg if stage == "proc" else TEXTS[stage]
         return data.count(b"\0") == count and (data.endswith(b"\0") or not data)
+    if stage == "tmpfs":
+        return 0 <= b <= 64 and data.count(b"\0") == 2 + b and data.endswith(b"\0")
     if stage == "landlock":
         while data:
             end = data.find(b"\0", 8)
@@ -215,10 +226,10 @@ def sound(block: bytes) -> bool:
     if h["setup_count"] > h["hook_count"] or h["namespaces"] & ~NAMESPACES:
         return False
     for n in range(h["hook_count"]):
-        stage, arg, _, _, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
+        stage, arg, _, b, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
         if not STAGE_NUMBERS["preexec"] < stage < STAGE_NUMBERS["exec"] or (length and (at < HEADER.size or at + length > len(block))):
             return False
-        if not data_fits(STAGES[stage], arg, block[at : at + length]):
+        if not data_fits(STAGES[stage], arg, b, block[at : at + length]):
             return False
     if h["step_count"] == 0 and h["cgroup_leaf_off"]:
         return False
