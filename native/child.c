@@ -232,7 +232,7 @@ static int fail(const struct sup_launch *launch, int stage, long error, int inde
 {
     launch->report->err = (int32_t)-error;
     launch->report->index = index;
-    if (launch->report->stage == SUP_STAGE_NONE) /* a hook may have named a part of its own: TARGET */
+    if (launch->report->stage != SUP_STAGE_TARGET) /* named by the hook: not its source failed */
         launch->report->stage = stage;
     return 127;
 }

@@ -338,14 +338,27 @@ static long clone_job(struct sup_launch *launch, int cgroup_fd)
     return sup_clone_call(__NR_clone, (long)(flags | SUP_SIGCHLD), (long)(child_stack + sizeof child_stack), 0, 0, 0, sup_child_run, launch);
 }
 
+/* Process 1 whose ids somebody else maps can do nothing before; 0 once they are. */
+static long wait_mapped(const struct sup_plan *plan)
+{
+    const struct sup_hook *hooks = (const void *)((const char *)plan + plan->hooks_off);
+    if (plan->setup_count == 0 || hooks[0].stage == SUP_STAGE_USER_MAP)
+        return 0;
+    struct sup_request request = {0, 0};
+    long n = sup_sys3(__NR_read, control_fd, &request, sizeof request);
+    return n == sizeof request && request.kind == SUP_REQUEST_MAPPED ? 0 : n < 0 ? n : -ECANCELED;
+}
+
 static int start(int cgroup_fd, struct sup_notice *notice)
 {
     struct sup_report report = {0, 0, 0};
     int64_t exec_time[2] = {0, 0};
     struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = -1, .report = &report, .exec_time = exec_time};
     sup_plan_vectors((const void *)plan_block, vectors, &launch);
-    long mask = sup_sys1(__NR_umask, 0), pid = 0;
-    int r = sup_child_setup(&launch);
+    long mask = sup_sys1(__NR_umask, 0), pid = 0, mapped = wait_mapped(launch.plan);
+    if (mapped < 0)
+        report = (struct sup_report){SUP_STAGE_USER_MAP, (int32_t)-mapped, 0};
+    int r = mapped < 0 ? -1 : sup_child_setup(&launch);
     sup_sys1(__NR_umask, mask);
     /* From here on nobody but the host's root can look into this process; before, /proc/self/uid_map would not be ours to
      * write, and the job shares our memory until its exec. A user namespace of its own keeps it from us until then. */

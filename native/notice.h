@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 - what the init helper and its supervisor say to each other over a
  * SOCK_SEQPACKET pair; read by the C compiler and, word for word, by cffi: no directives here. */
 
-enum sup_request_kind { SUP_REQUEST_KILL = 1, SUP_REQUEST_SIGNAL, SUP_REQUEST_STOP, SUP_REQUEST_CONTINUE, SUP_REQUEST_USAGE };
+enum sup_request_kind { SUP_REQUEST_KILL = 1, SUP_REQUEST_SIGNAL, SUP_REQUEST_STOP, SUP_REQUEST_CONTINUE, SUP_REQUEST_USAGE, SUP_REQUEST_MAPPED };
+
+/* MAPPED: the supervisor has written the helper's user and group map, which a helper whose plan does not begin with
+ * USER_MAP waits for. */
 
 struct sup_request {
     int32_t kind, signal;

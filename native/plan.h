@@ -47,6 +47,7 @@
     X(CPU_AFFINITY, "cpu_affinity")                    \
     X(RLIMIT, "rlimit")                                \
     X(UMASK, "umask")                                  \
+    X(CGROUP_NAMESPACE, "cgroup_namespace")            \
     X(BOUNDING_SET, "bounding_set")                    \
     X(SUPPLEMENTARY_GROUPS, "supplementary_groups")    \
     X(GROUP, "group")                                  \
@@ -56,7 +57,6 @@
     X(CLOSE_FDS, "close_fds")                          \
     X(PASS_FD, "pass_fd")                              \
     X(CGROUP_DIRECTORY, "cgroup_directory")            \
-    X(CGROUP_NAMESPACE, "cgroup_namespace")            \
     X(CAPABILITIES, "capabilities")                    \
     X(NO_NEW_PRIVILEGES, "no_new_privileges")          \
     X(LANDLOCK, "landlock")                            \

@@ -7,7 +7,7 @@ import os
 
 from supervisor.errors import CgroupError
 from supervisor.kernel import native
-from supervisor.kernel.tree import FROZEN_PATIENCE_MS, KILL, SIGKILL, HelperTree, wait_frozen
+from supervisor.kernel.tree import FROZEN_PATIENCE_MS, KILL, MAPPED, SIGKILL, HelperTree, wait_frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +76,16 @@ class InitTree(HelperTree):
             os.kill(self.helper_pid, SIGKILL)
         except ProcessLookupError:
             pass
+
+    def map_ids(self, users: str, groups: str) -> None:
+        """Write the helper's id maps, for which it waits, as only root may; what goes wrong is told by the helper, which then ends."""
+        try:
+            native.write_path(f"/proc/{self.helper_pid}/uid_map", users)
+            native.write_path(f"/proc/{self.helper_pid}/gid_map", groups)
+        except OSError:
+            self._ask(KILL)
+        else:
+            self._ask(MAPPED)
 
     def main_pid(self, notice: Any) -> int:
         """Its first child, as the host numbers it (/proc/PID/task/TID/children, CONFIG_PROC_CHILDREN); 0 when that is not told."""

@@ -104,7 +104,7 @@ def wait_frozen(cgroup: Cgroup, patience_ms: int, below: str = "") -> bool:
     return True
 
 
-KILL, SIGNAL, STOP, CONTINUE, USAGE = 1, 2, 3, 4, 5
+KILL, SIGNAL, STOP, CONTINUE, USAGE, MAPPED = 1, 2, 3, 4, 5, 6
 STARTED, FAILED, ENDED, USAGE_NOTICE = 1, 2, 3, 4
 #: The helper answers within a millisecond on an idle host. One that does not is continued, in case the job stopped it;
 #: only when a loaded host, too, would have let it answer by now does it count as lost.

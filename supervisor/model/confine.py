@@ -10,6 +10,7 @@ from __future__ import annotations
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.hooks import Hook
 from supervisor.model.sandbox import BASIC, STRICT
+from supervisor.model.spec import Credentials
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace, value
 
@@ -75,7 +76,9 @@ class Confinement:
     namespaces: int = 0
     setup: tuple[Hook, ...] = ()
     by_init: bool = False  # the init helper runs setup, as process 1; else the job itself
+    user_map: tuple[str, str] | None = None  # uid_map and gid_map that the supervisor writes; None: setup does, or nobody
     drop: tuple[Hook, ...] = ()  # before the user changes
+    credentials: Credentials | None = None  # instead of the specification's
     fence: tuple[Hook, ...] = ()  # last but one, before the parent-death signal
     working_directory: str | None = None  # where a job begins that did not say
     words: str = ""
@@ -185,9 +188,7 @@ def _dropped() -> tuple[Hook, ...]:
 def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
     if facts.missing:
         raise UnsupportedError("sandbox: strict", facts.missing)
-    who = spec.credentials
-    if (who.uid, who.gid, who.groups) != (None, None, None):
-        raise ConfigError("user: cannot be combined with a strict sandbox, whose ids are sandbox.uid and sandbox.gid")
+    user_map = _other_user(spec, sandbox, facts)
     namespaces = NEWUSER | NEWPID | NEWNS | NEWIPC | NEWUTS | (0 if sandbox.network == "host" else NEWNET)
     writable = [
         "/tmp",
@@ -201,10 +202,12 @@ def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement
     cgroup = Hook(stage="cgroup_namespace", text="its own cgroup is the root of what it sees")
     return Confinement(
         namespaces=namespaces,
-        setup=tuple(_setup(spec, sandbox, facts)),
+        setup=tuple(_setup(spec, sandbox, facts, own_map=user_map is None)),
+        user_map=user_map,
         by_init=True,
-        drop=(Hook(stage="bounding_set", text="no capability can be gained"),),
-        fence=(cgroup, *_dropped(), *fence),
+        drop=(cgroup, Hook(stage="bounding_set", text="no capability can be gained")),
+        credentials=Credentials() if user_map is None else Credentials(uid=sandbox.uid, gid=sandbox.gid, groups=()),
+        fence=(*_dropped(), *fence),
         working_directory=HOME,
         words=f"strict: namespaces {' '.join(names)}; a root of its own, no capabilities, no_new_privs, network {sandbox.network}"
         + "".join([f", {word}" for word in words]),
@@ -212,10 +215,23 @@ def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement
     )
 
 
-def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hook]:
+def _other_user(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> tuple[str, str] | None:
+    """The maps of a job that is another user outside: root's to write. The init helper stays root in them, out of the job's reach."""
+    who = spec.credentials
+    if (who.uid, who.gid, who.groups) == (None, None, None):
+        return None
+    if facts.uid != 0 or who.uid is None or who.gid is None:
+        raise ConfigError("user: under strict only root can choose the user, with a group; sandbox.uid and gid are what the job sees")
+    if 0 in (who.uid, who.gid) or 0 in (sandbox.uid, sandbox.gid):
+        raise ConfigError("user: under strict the user, the group, sandbox.uid and sandbox.gid must not be 0 together with user=")
+    return f"0 0 1\n{sandbox.uid} {who.uid} 1\n", f"0 0 1\n{sandbox.gid} {who.gid} 1\n"
+
+
+def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts, own_map: bool) -> Iterator[Hook]:
     """The init helper's own steps. Paths below the new root are relative: it is the working directory."""
     assert sandbox.uid is not None and sandbox.gid is not None
-    yield _user_map(sandbox.uid, sandbox.gid, facts)
+    if own_map:
+        yield _user_map(sandbox.uid, sandbox.gid, facts)
     if spec.oom_score_adjust is not None:  # inherited by the job, which finds /proc read-only
         text = str(spec.oom_score_adjust)
         yield Hook(stage="oom_score_adjust", text=text, data=text.encode())

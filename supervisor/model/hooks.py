@@ -77,9 +77,10 @@ def _after_streams(spec: JobSpec, confinement: Confinement | None) -> Iterator[H
     yield Hook(stage="close_fds", text="every descriptor from 3 up closes at exec")
     for fd in spec.pass_fds:
         yield Hook(stage="pass_fd", text=f"except {fd}", arg=fd)
+    who = spec.credentials
     if confinement is not None:
         yield from confinement.drop
-    who = spec.credentials
+        who = who if confinement.credentials is None else confinement.credentials
     if who.groups is not None:
         data = b"".join(gid.to_bytes(4, "little") for gid in who.groups)
         yield Hook(stage="supplementary_groups", text=str(list(who.groups)), data=data)

@@ -65,6 +65,7 @@ class LaunchPlan:
     warnings: tuple[str, ...]
     cgroup_payload: str = ""  # where the init helper puts the job, which is not where it is itself
     namespaces: int = 0  # CLONE_NEW* flags
+    user_map: tuple[str, str] | None = None  # uid_map and gid_map that we write for the init helper
     setup_count: int = 0  # the first hooks are the init helper's, which is process 1 then; 0: the job runs all of them
 
 
@@ -80,6 +81,7 @@ class Frame:
     cgroup_payload: str
     namespaces: int
     setup_count: int
+    user_map: tuple[str, str] | None = None
 
 
 def frame_key(spec: JobSpec) -> tuple[object, ...]:
@@ -142,6 +144,7 @@ def _confined_frame(spec: JobSpec, host: Host) -> Frame:
         cgroup_payload=leaf if confinement.by_init else "",
         namespaces=confinement.namespaces,
         setup_count=len(confinement.setup) if confinement.by_init else 0,
+        user_map=confinement.user_map,
     )
 
 
@@ -184,6 +187,7 @@ def make_plan(spec: JobSpec, host: Host, own: Environment, frame: Frame | None =
         cgroup_payload=frame.cgroup_payload,
         namespaces=frame.namespaces,
         setup_count=frame.setup_count,
+        user_map=frame.user_map,
         stdin=PIPE if spec.input is not None else spec.stdin,
         stdout=_counted(spec.stdout) if counted else spec.stdout,
         stderr=_counted(spec.stderr) if counted else spec.stderr,

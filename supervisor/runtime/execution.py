@@ -170,6 +170,8 @@ class Execution:
         if self.plan.setup_count:
             assert self._helper is not None
             self.tree = InitTree(self.engine, self.token, self._helper.control_fd, child.pid, cgroup, self.plan.cgroup_payload)
+            if self.plan.user_map is not None:
+                self.tree.map_ids(*self.plan.user_map)
         elif cgroup is not None:
             self.tree = CgroupTree(cgroup, child.pidfd)
             self._started(child.pid, child.started_ns)

@@ -250,3 +250,26 @@ def test_processor_time_is_the_jobs_and_not_the_set_ups() -> None:
     outcome = supervisor.run(["/bin/true"], sandbox="strict", limits=LIMITS)
     assert outcome.usage.cpu_ns is not None and outcome.usage.start_latency_ns is not None
     assert outcome.usage.cpu_ns < 50_000_000
+
+
+@pytest.mark.requires("root")
+def test_root_can_make_the_job_another_user_outside(tmp_path: Path) -> None:
+    """Inside it is 1000; what it writes belongs to that user, what is root's it cannot touch."""
+    os.chown(tmp_path, 65534, 65534)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "secret").chmod(0o600)
+    script = "id -u; id -G; touch /data/f /tmp/f && echo written; cat /data/secret 2>/dev/null || echo refused; kill -0 1 2>/dev/null || echo alone"
+    sandbox = {"level": "strict", "bind": [f"{tmp_path}:/data:rw"]}
+    found = say(script, sandbox, user=65534, group=65534, extra_groups=()).split()
+    assert found == ["1000", "1000", "written", "refused", "alone"]
+    assert (tmp_path / "f").stat().st_uid == 65534
+
+
+def test_what_cannot_be_combined_is_refused() -> None:
+    for options in ({"preexec": [print]}, {"user": os.getuid(), "group": os.getgid()}):
+        with pytest.raises(supervisor.ConfigError):
+            run_strict("", **options)

@@ -243,7 +243,7 @@ async def test_refusals_leave_the_scope_usable() -> None:
         with pytest.raises(supervisor.ConfigError):
             await sup.start(["true"], limits={"memory_max": "a lot"})
         with pytest.raises(supervisor.UnsupportedError):
-            await sup.start(["true"], sandbox="strict")
+            await sup.start(["true"], limits={"disk_max": "1M"})
         assert sup.jobs == ()
         assert (await sup.run(["true"])).ok
 
