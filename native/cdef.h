@@ -95,6 +95,7 @@ void sup_output_free(struct sup_output *output);
 int64_t sup_read_at(int dir_fd, const char *path, void *ret_bytes, uint64_t size); /* one small file, whole */
 int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size);  /* one write(2) */
 int sup_lock(int fd, int wait);        /* flock(2), exclusive; wait 0: -EAGAIN when somebody holds it */
+int sup_sealed_copy(const char *path); /* a descriptor of a copy in memory that can be executed and never changed (memfd_create(2)) */
 int sup_duplicate(int fd, int least);  /* fcntl(F_DUPFD_CLOEXEC) */
 int sup_socketpair(int32_t ret_fds[2]); /* SOCK_SEQPACKET, close-on-exec; Python's socket module costs 8 ms to import */
 int sup_become_subreaper(void);

@@ -457,6 +457,7 @@ void sup_init_main(long *stack)
     number(argv[2], &plan);
     number(argv[3], &cgroup);
     control_fd = (int)control;
+    sup_sys5(__NR_prctl, PR_SET_NAME, "ringfence-init", 0, 0, 0); /* executed from a descriptor it has a number for a name */
     is_process_1 = sup_sys0(__NR_getpid) == 1;
     struct sup_notice notice = {.kind = SUP_NOTICE_FAILED, .stage = SUP_STAGE_HELPER};
     sup_sys3(__NR_fcntl, control_fd, F_SETFD, FD_CLOEXEC);

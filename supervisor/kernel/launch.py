@@ -68,13 +68,16 @@ class HelperLaunch:
 
     __slots__ = ("_theirs", "block", "control_fd")
 
-    def __init__(self, plan: LaunchPlan, sources: Mapping[int, int]) -> None:
-        """Raises OSError when a descriptor cannot be had; nothing is left open then."""
+    def __init__(self, plan: LaunchPlan, sources: Mapping[int, int], program_fd: int = -1) -> None:
+        """``program_fd``: the helper's program where its file shall not be used.
+
+        Raises OSError when a descriptor cannot be had; nothing is left open then.
+        """
         self.control_fd = -1
         self._theirs: list[int] = []
         try:
             self._open()
-            self.block = self._pack(plan, sources)
+            self.block = self._pack(plan, sources, program_fd)
         except BaseException:
             self.release()
             if self.control_fd >= 0:
@@ -92,13 +95,13 @@ class HelperLaunch:
         for _ in range(len(self._theirs)):
             self._theirs.append(high(self._theirs.pop(0)))
 
-    def _pack(self, plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
+    def _pack(self, plan: LaunchPlan, sources: Mapping[int, int], program_fd: int) -> bytes:
         kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
         control, memory = self._theirs
         confined = plan.setup_count > 0  # then the namespaces are the helper's, and the cgroup steps are done for it
         job = replace(plan, cgroup_steps=(), cgroup_leaf="", cgroup_payload="", namespaces=0 if confined else plan.namespaces)
         os.write(memory, pack(job, _with_parent(plan.hooks, 0)))
-        used = {0, 1, 2, control, memory, *sources.values(), *(hook.arg for hook in kept)}
+        used = {0, 1, 2, program_fd, control, memory, *sources.values(), *(hook.arg for hook in kept)}
         payload = next(fd for fd in range(3, 4 + len(used)) if fd not in used) if plan.cgroup_payload and plan.cgroup_steps else 0
         hooks = (
             Hook(stage="signals", text="", a=-1, b=-1),  # default, and blocked: the helper reads signals from a descriptor
@@ -113,7 +116,7 @@ class HelperLaunch:
             argv=(b"ringfence-init", b"%d" % control, b"%d" % memory, b"%d" % payload),
             env=b"",
             env_count=0,
-            paths=(HELPER.encode(),),
+            paths=(HELPER.encode() if program_fd < 0 else b"/proc/self/fd/%d" % program_fd,),
             namespaces=plan.namespaces if confined else 0,
             setup_count=0,
         )

@@ -131,6 +131,17 @@ class Engine:
         self._events = ffi.new("struct sup_event[]", events_per_poll)
         self._max = events_per_poll
         self._tokens = 0
+        self._program = -1
+
+    def sealed_program(self, path: str) -> int:
+        """A descriptor of a sealed copy of the program, made once and kept: what has it open can change nothing. Raises OSError."""
+        if self._program < 0:
+            fd = check(lib.sup_sealed_copy(os.fsencode(path)), path)
+            try:
+                self._program = duplicate(fd)  # above the standard streams, which a job's may cover
+            finally:
+                os.close(fd)
+        return self._program
 
     def fileno(self) -> int:
         return int(lib.sup_engine_fd(self.pointer))
@@ -186,3 +197,6 @@ class Engine:
         if self.pointer is not None:
             lib.sup_engine_free(self.pointer)
             self.pointer = None
+        if self._program >= 0:
+            os.close(self._program)
+            self._program = -1

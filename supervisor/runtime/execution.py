@@ -17,7 +17,7 @@ import os
 from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.init_tree import InitTree
-from supervisor.kernel.launch import HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
+from supervisor.kernel.launch import HELPER, HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
 from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
@@ -112,7 +112,8 @@ class Execution:
             for overlay in self.spec.sandbox.overlay:
                 make_upper(overlay)
         if self._root is None or self.plan.setup_count:
-            self._helper = HelperLaunch(self.plan, self.streams.sources)
+            program = self.engine.sealed_program(HELPER) if self.plan.setup_count else -1
+            self._helper = HelperLaunch(self.plan, self.streams.sources, program)
             return self._helper.block
         return direct_block(self.plan, self.streams.sources)
 

@@ -273,3 +273,19 @@ def test_what_cannot_be_combined_is_refused() -> None:
     for options in ({"preexec": [print]}, {"user": os.getuid(), "group": os.getgid()}):
         with pytest.raises(supervisor.ConfigError):
             run_strict("", **options)
+
+
+def test_process_1_runs_from_memory_that_nobody_can_change() -> None:
+    """The program is a sealed copy, so even somebody who could open it could not overwrite it for later jobs (CVE-2019-5736)."""
+    from supervisor.kernel.launch import HELPER
+    from supervisor.kernel.native import Engine
+
+    engine = Engine()
+    try:
+        program = engine.sealed_program(HELPER)
+        assert engine.sealed_program(HELPER) == program
+        assert os.pread(program, 1 << 20, 0) == Path(HELPER).read_bytes()
+        with open(f"/proc/self/fd/{program}", "r+b", buffering=0) as file, pytest.raises(PermissionError):
+            file.write(b"x")
+    finally:
+        engine.close()
