@@ -94,7 +94,8 @@ def _examined(name: str, check: Callable[[Ground], str], ground: Ground) -> Find
     try:
         return Finding(name=name, status=PROVEN, detail=check(ground))
     except UnsupportedError as error:
-        return Finding(name=name, status=MISSING, detail=error.missing, remedy=_controller_remedy(ground))
+        remedy = "" if error.feature.startswith("sandbox") else _controller_remedy(ground)  # what is missing says it itself
+        return Finding(name=name, status=MISSING, detail=error.missing, remedy=remedy)
     except _Unproven as error:
         return Finding(name=name, status=FAILED, detail=str(error), remedy="please report this with 'ringfence doctor --json'")
     except (SupervisorError, OSError) as error:
@@ -199,6 +200,58 @@ def _descriptors(ground: Ground) -> str:
     return "descriptor 20 was refused"
 
 
+#: What must not work in a strict sandbox; prints what did. $0 is our own process id.
+ESCAPES: Final = """
+kill -0 $0 2>/dev/null && echo "a signal to the outside"
+test -e /root && echo "the host's files"
+(: > /usr/ringfence-doctor) 2>/dev/null && echo "writing to the host's files"
+(: > /proc/sys/kernel/hostname) 2>/dev/null && echo "writing to the host's settings"
+grep -q '^CapBnd:[[:space:]]*0*$' /proc/self/status || echo "privileges"
+test "$(grep -c : /proc/net/dev)" -gt 1 && echo "the host's network"
+: > /tmp/x
+"""
+
+
+def _confined(ground: Ground, level: str, script: str) -> Outcome:
+    from supervisor.model.sandbox import Sandbox
+
+    spec = JobSpec(
+        argv=("/bin/sh", "-c", script, str(os.getpid())),
+        sandbox=Sandbox(level=level),
+        limits=Limits(wall_time_max="20s"),
+        stdout=COLLECT,
+        stderr=COLLECT,
+    )
+    outcome = run_spec(spec, ground)
+    if outcome.verdict == Verdict.SANDBOX_ERROR and outcome.error is not None:
+        raise UnsupportedError(f"sandbox: {level}", outcome.error.message)
+    return _expect(outcome, Verdict.OK)
+
+
+def _strict(ground: Ground) -> str:
+    outcome = _confined(ground, "strict", ESCAPES)
+    if outcome.stdout:
+        raise _Unproven(f"a strict sandbox let through: {outcome.stdout.decode('utf-8', 'replace').strip()}")
+    latency = (outcome.usage.start_latency_ns or 0) / 1e6
+    return f"six ways out were closed; built in {latency:.1f} ms ({outcome.enforcement['sandbox']})"
+
+
+def _basic(ground: Ground) -> str:
+    outcome = _confined(ground, "basic", 'test -z "$(ls -A /tmp)" && : > /tmp/x')
+    return f"a job saw an empty /tmp ({outcome.enforcement['sandbox']})"
+
+
+def _landlock(ground: Ground) -> str:
+    abi = native.landlock_abi()
+    if abi < 1:
+        raise UnsupportedError("sandbox: landlock", "this kernel has no Landlock (Linux 5.13), or it is not in lsm= of its command line")
+    found = _confined(ground, "basic", "kill -0 $0 2>/dev/null && echo signalled; true").stdout if abi >= 6 else b""
+    if found:
+        raise _Unproven("a job could signal its supervisor")
+    scopes = "files, signals and abstract sockets" if abi >= 6 else "files; signals and abstract sockets from Linux 6.12 on"
+    return f"ABI {abi}: {scopes}"
+
+
 _CHECKS: Final[tuple[tuple[str, Callable[[Ground], str]], ...]] = (
     ("tree", _tree),
     ("memory_max", _memory),
@@ -212,6 +265,9 @@ _CHECKS: Final[tuple[tuple[str, Callable[[Ground], str]], ...]] = (
     ("output_max", _output),
     ("limit_fsize", _file_size),
     ("limit_nofile", _descriptors),
+    ("sandbox strict", _strict),
+    ("sandbox basic", _basic),
+    ("landlock", _landlock),
 )
 
 
