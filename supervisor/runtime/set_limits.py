@@ -7,6 +7,7 @@ import asyncio
 
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.relimit import apply_limits
+from supervisor.kernel.init_tree import InitTree
 from supervisor.kernel.tree import CgroupTree
 from supervisor.model.limits import Limits
 from supervisor.model.policy import nearest
@@ -63,7 +64,7 @@ def _act(job: Job, change: Relimit) -> None:
     execution = job._execution
     tree = execution.tree
     if tree is not None:
-        cgroup = tree.cgroup if isinstance(tree, CgroupTree) else None
+        cgroup = tree.cgroup if isinstance(tree, (CgroupTree, InitTree)) else None
         apply_limits(tree, execution.pid, cgroup, change.writes, change.rlimits)
 
 
