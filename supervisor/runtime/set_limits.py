@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 
 from supervisor.errors import ClosedError, ConfigError
-from supervisor.kernel.relimit import apply_limits
 from supervisor.kernel.init_tree import InitTree
+from supervisor.kernel.relimit import apply_limits
 from supervisor.kernel.tree import CgroupTree
 from supervisor.model.limits import Limits
 from supervisor.model.policy import nearest
