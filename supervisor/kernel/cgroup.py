@@ -107,12 +107,15 @@ class Cgroup:
                 os.close(below)
         yield path
 
-    def remove(self) -> None:
+    def remove(self, known: tuple[str, ...] = ()) -> None:
         """Remove the empty tree, directories that the job made included, and close the descriptor.
 
+        ``known``: directories in it that we made, what lies above first; removing these needs no look round.
         Raises :class:`CgroupError` when something in it is still alive.
         """
         try:
+            for folder in reversed(known):
+                os.rmdir(folder, dir_fd=self.fd)
             os.rmdir(self.name, dir_fd=self.root_fd)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT):

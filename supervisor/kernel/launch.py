@@ -59,6 +59,22 @@ def _with_parent(hooks: tuple[Hook, ...], parent: int) -> tuple[Hook, ...]:
 KEEP: Final = 1  # of the capabilities hook: keep them across exec
 
 
+def _job_block(plan: LaunchPlan) -> bytes:
+    """The block that the helper starts the job from; many jobs of one plan share it."""
+    kept = _job_blocks.get(id(plan))
+    if kept is None or kept[0] is not plan:
+        namespaces = 0 if plan.setup_count else plan.namespaces
+        job = replace(plan, cgroup_steps=(), cgroup_leaf="", cgroup_payload="", namespaces=namespaces)
+        if len(_job_blocks) >= MEMO_MAX:
+            _job_blocks.clear()
+        kept = _job_blocks[id(plan)] = (plan, pack(job, _with_parent(plan.hooks, 0)))
+    return kept[1]
+
+
+#: by id of the plan: the plan (which keeps the id its own), the block
+_job_blocks: dict[int, tuple[LaunchPlan, bytes]] = {}
+
+
 class HelperLaunch:
     """The block that starts the init helper, and our end of its control socket.
 
@@ -99,8 +115,7 @@ class HelperLaunch:
         kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
         control, memory = self._theirs
         confined = plan.setup_count > 0  # then the namespaces are the helper's, and the cgroup steps are done for it
-        job = replace(plan, cgroup_steps=(), cgroup_leaf="", cgroup_payload="", namespaces=0 if confined else plan.namespaces)
-        os.write(memory, pack(job, _with_parent(plan.hooks, 0)))
+        os.write(memory, _job_block(plan))
         used = {0, 1, 2, program_fd, control, memory, *sources.values(), *(hook.arg for hook in kept)}
         payload = next(fd for fd in range(3, 4 + len(used)) if fd not in used) if plan.cgroup_payload and plan.cgroup_steps else 0
         hooks = (

@@ -119,7 +119,7 @@ class HelperTree:
     def __init__(self, engine: Engine, token: int, fd: int, helper_pid: int) -> None:
         self.fd = fd
         self._engine = engine
-        self._watch = engine.watch_ready(token, fd)
+        self._watch: Any = engine.watch_ready(token, fd)
         self.helper_pid = helper_pid
         self.lost = False
         self._notices: list[Any] = []
@@ -142,6 +142,8 @@ class HelperTree:
             raw = os.read(self.fd, 4096)
         except ConnectionResetError:  # it ended with a request of ours unread; said once, what it told us before is still there
             raw = os.read(self.fd, 4096)
+        if not raw:
+            self._unwatch()  # an end of file stays readable, and the helper's own end takes the kernel a while
         return ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
 
     def kill(self) -> None:
@@ -204,9 +206,14 @@ class HelperTree:
         """The main process's id as this process sees it, of a STARTED notice."""
         return int(notice.pid)
 
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._engine.unwatch(self._watch)
+            self._watch = None
+
     def close(self) -> None:
         """Let the control socket go; a helper that still lives ends its tree then."""
         if self.fd >= 0:
-            self._engine.unwatch(self._watch)
+            self._unwatch()
             os.close(self.fd)
             self.fd = -1

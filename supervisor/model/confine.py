@@ -188,6 +188,8 @@ def _dropped() -> tuple[Hook, ...]:
 def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
     if facts.missing:
         raise UnsupportedError("sandbox: strict", facts.missing)
+    if any(overlay.changes == "list" for overlay in sandbox.overlay):
+        raise UnsupportedError("sandbox: overlay changes 'list'", "this version cannot list them; use 'keep' and look into upper/changes")
     user_map = _other_user(spec, sandbox, facts)
     namespaces = NEWUSER | NEWPID | NEWNS | NEWIPC | NEWUTS | (0 if sandbox.network == "host" else NEWNET)
     writable = [

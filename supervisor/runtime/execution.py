@@ -447,7 +447,7 @@ class Execution:
             cgroup = self.tree.cgroup
         if cgroup is not None:
             try:
-                cgroup.remove()
+                cgroup.remove(tuple([step.path for step in self.plan.cgroup_steps if step.path and not step.text]))
             except OSError as error:
                 self._end.warnings.append(f"the job's cgroup is still there: {error}")
         self.tree = None

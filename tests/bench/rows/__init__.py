@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.bench.model import Section, Setting
-from tests.bench.rows import cold, exit_latency, many, soak, spawn, spawn_cgroup, spawn_pipes
+from tests.bench.rows import cold, exit_latency, many, sandbox, soak, spawn, spawn_cgroup, spawn_pipes
 
 ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "spawn": spawn.sections,
@@ -14,6 +14,7 @@ ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "spawn-pipes": spawn_pipes.sections,
     "exit-latency": exit_latency.sections,
     "many": many.sections,
+    "sandbox": sandbox.sections,
     "cold": cold.sections,
     "soak": soak.sections,
 }
