@@ -229,6 +229,7 @@ class Execution:
         elif notice.kind == FAILED:
             self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
         elif notice.kind == ENDED:
+            self._clock.ended()  # what the helper's own end takes is not the job's time
             self._end.take_notice(notice)
 
     def _exited(self, event: Any) -> None:
