@@ -26,7 +26,7 @@ def basic(code: str, *args: object, **options: Any) -> str:
     options = {"limits": LIMITS, "capture_output": True, "text": True, **options}
     given = options.pop("sandbox", {"level": "basic"})
     options["sandbox"] = {**given, "bind": [sys.prefix]}  # a virtual environment may lie in /tmp
-    return said(supervisor.run(python(code, *args), **options))  # type: ignore[arg-type]
+    return said(supervisor.run(python(code, *args), **options))
 
 
 def test_no_privilege_is_left() -> None:
