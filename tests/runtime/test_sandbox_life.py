@@ -28,7 +28,7 @@ async def test_a_hundred_strict_jobs_at_once_do_not_meet() -> None:
         async def one(number: int) -> str:
             script = f"echo {number} > /tmp/f; sleep 0.05; cat /tmp/f; ls -d /proc/[0-9]* | wc -l; hostname"
             sandbox = Sandbox(level="strict", hostname=f"job-{number}")
-            job = await sup.start(["/bin/sh", "-c", script], sandbox=sandbox, stdout=supervisor.PIPE)
+            job = await sup.start(["/bin/sh", "-c", script], sandbox=sandbox, capture_output=True)
             outcome = await job.wait()
             assert outcome.verdict == "ok", outcome
             return str(outcome.stdout, "ascii")
