@@ -183,10 +183,10 @@ class PipeReader:
         start = 0
         while True:
             found = self._held.find(separator, start)
-            if found >= 0:
+            if 0 <= found <= self._limit:
                 return self._taken(found + len(separator))
             start = max(0, len(self._held) - len(separator) + 1)
-            if len(self._held) > self._limit:
+            if found >= 0 or len(self._held) > self._limit:
                 raise asyncio.LimitOverrunError(f"no separator within {self._limit} bytes", start)
             data = await self._more()
             if not data:
