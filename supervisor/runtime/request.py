@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 
 from supervisor.errors import ConfigError
@@ -38,13 +39,21 @@ class Text:
 
 
 def text_mode(text: bool | None, encoding: str | None, errors: str | None, universal_newlines: bool | None = None) -> Text:
-    """subprocess's rule: any of the arguments asks for text, in the locale's encoding unless named."""
+    """subprocess's rule: any of the arguments asks for text, in the locale's encoding unless named.
+
+    Raises :class:`ConfigError` for an encoding or an error handler that Python does not know.
+    """
     if not (text or encoding or errors or universal_newlines):
         return Text()
     if encoding is None:
         import locale
 
         encoding = locale.getpreferredencoding(False)
+    try:
+        b"a".decode(encoding)  # not of nothing: Python looks no codec up for that
+        codecs.lookup_error(errors or "strict")
+    except LookupError as error:
+        raise ConfigError(f"encoding: {error}") from None
     return Text(encoding=encoding, errors=errors)
 
 

@@ -160,7 +160,7 @@ class Supervisor:
         except asyncio.CancelledError:
             job._execution.stop(0)
             job._settle()
-            await asyncio.shield(job.wait())
+            await asyncio.shield(self.changed(job, lambda: job.ended))
             raise
 
     async def _start(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool) -> Job:

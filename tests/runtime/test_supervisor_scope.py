@@ -7,13 +7,14 @@ import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from programs import python, sh
 from waiting import Line
 
 import supervisor
-from supervisor import Outcome, Supervisor
+from supervisor import ConfigError, Outcome, Supervisor
 
 pytestmark = pytest.mark.usefixtures("holder")
 DEAF = "import os, signal, sys\nsignal.signal(15, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
@@ -154,6 +155,28 @@ async def test_a_task_group_that_fails_ends_the_jobs_of_the_others() -> None:
                     group.create_task(fail())
             assert sup.jobs == ()
             line.wait_closed(timeout=1)
+
+
+async def test_output_that_is_not_the_text_asked_for_is_an_error_of_the_waiter_alone() -> None:
+    """The job is over like any other: the scope ends, and the bytes are in the job's outcome."""
+    async with Supervisor() as sup:
+        job = await sup.start(["printf", "\\377"], capture_output=True, encoding="utf-8")
+        for _ in range(2):
+            with pytest.raises(UnicodeDecodeError):
+                await job.wait()
+        assert job.outcome is not None and (job.outcome.verdict, job.outcome.stdout) == ("ok", b"\xff")
+
+
+async def test_an_encoding_that_nobody_knows_is_refused_before_anything_starts() -> None:
+    """Both ways in; the encoding and the handler of errors."""
+    async with Supervisor() as sup:
+        refused: list[dict[str, Any]] = [{"encoding": "utf-9"}, {"encoding": "hex"}, {"text": True, "errors": "forgive"}]
+        for wrong in refused:
+            with pytest.raises(ConfigError, match="encoding"):
+                await sup.start(["true"], **wrong)
+            with pytest.raises(ConfigError, match="encoding"):
+                supervisor.run(["true"], **wrong)
+        assert sup.jobs == ()
 
 
 async def test_a_hundred_jobs_at_once_all_end_as_they_should() -> None:
