@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FRAMES_KEPT: Final = 256
 PLANS_KEPT: Final = 64
+PLAN_KEPT_MAX_BYTES: Final = 65536
 
 
 class Ground:
@@ -70,7 +71,8 @@ class Ground:
         if kept is not None and kept[0] is spec and kept[1] is own:
             return kept[2], self.host
         plan = make_plan(spec, self.host, own, self._frame(spec))
-        if not spec.input and not spec.preexec:  # nothing that is large or alive is kept
+        small = len(plan.env) + sum(map(len, plan.argv)) <= PLAN_KEPT_MAX_BYTES
+        if small and not spec.input and not spec.preexec:  # nothing that is large or alive is kept
             if len(self._plans) >= PLANS_KEPT:
                 self._plans.clear()
             self._plans[id(spec)] = (spec, own, plan)
