@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import select
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -155,6 +159,39 @@ async def test_a_task_group_that_fails_ends_the_jobs_of_the_others() -> None:
                     group.create_task(fail())
             assert sup.jobs == ()
             line.wait_closed(timeout=1)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing can be opened in this process, whatever is closed."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_jobs_that_end_while_no_descriptor_is_left_end_well_as_soon_as_there_are() -> None:
+    """One that ends by itself and leaves a child, one at its limit, one that is killed; no exit is lost, no limit lapses."""
+    with Line() as line, Line() as go:
+        async with Supervisor() as sup:
+            left = await sup.start(sh("setsid sleep 60 & read go; exit 3"), stdin=go._read, pass_fds=[line.end])
+            late = await sup.start(["sleep", "60"], limits={"wall_time_max": 0.2})
+            dead = await sup.start(["sleep", "60"])
+            ended = os.pidfd_open(left.pid)
+            with no_descriptors():
+                killing = asyncio.create_task(dead.kill())
+                go.release()
+                await asyncio.to_thread(select.select, [ended], [], [], 10)
+                while late.state == "running":
+                    await asyncio.sleep(0.01)
+            os.close(ended)
+            async with asyncio.timeout(4):  # before anybody's patience runs out
+                outcomes = [await job.wait() for job in (left, late, dead)]
+                await killing
+        assert [outcome.verdict for outcome in outcomes] == ["nonzero_exit", "wall_limit", "cancelled"]
+        line.wait_closed(timeout=1)
 
 
 async def test_output_that_is_not_the_text_asked_for_is_an_error_of_the_waiter_alone() -> None:
