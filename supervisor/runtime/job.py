@@ -261,6 +261,7 @@ class Job:
         if self._held:
             return  # whoever holds it calls again
         self._execution.release()
+        self._execution.observer = None  # they hold each other, and the job's input and output are not left to a collection
         if self.stdin is not None:
             self.stdin.abort()  # nobody is left to read it
         self._supervisor.forget(self)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import select
@@ -19,6 +20,7 @@ from waiting import Line
 
 import supervisor
 from supervisor import ConfigError, Outcome, Supervisor
+from supervisor.runtime.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("holder")
 DEAF = "import os, signal, sys\nsignal.signal(15, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
@@ -214,6 +216,18 @@ async def test_an_encoding_that_nobody_knows_is_refused_before_anything_starts()
             with pytest.raises(ConfigError, match="encoding"):
                 supervisor.run(["true"], **wrong)
         assert sup.jobs == ()
+
+
+async def test_what_a_job_held_goes_with_it() -> None:
+    """Its input and output may be large: no cycle keeps them until Python collects."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with Supervisor() as sup:
+            assert (await sup.run(["cat"], input=b"x", capture_output=True)).stdout == b"x"
+        assert not [found for found in gc.get_objects() if isinstance(found, Execution)]
+    finally:
+        gc.enable()
 
 
 async def test_a_hundred_jobs_at_once_all_end_as_they_should() -> None:
