@@ -30,14 +30,18 @@ def direct_block(plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
         return pack(plan, _complete_hooks(plan.hooks, sources, parent))
     kept = _inheriting.get(id(plan))
     if kept is None or kept[0] is not plan or kept[1] != parent:
+        block = pack(plan, _complete_hooks(plan.hooks, sources, parent))
+        if len(block) > KEPT_MAX_BYTES:
+            return block
         if len(_inheriting) >= MEMO_MAX:
             _inheriting.clear()
-        kept = _inheriting[id(plan)] = (plan, parent, pack(plan, _complete_hooks(plan.hooks, sources, parent)))
+        kept = _inheriting[id(plan)] = (plan, parent, block)
     return kept[2]
 
 
 INHERITED: Final = {0: 0, 1: 1, 2: 2}
 MEMO_MAX: Final = 64
+KEPT_MAX_BYTES: Final = 131072
 #: by id of the plan: that plan (which keeps the id its own), the parent, the block
 _inheriting: dict[int, tuple[LaunchPlan, int, bytes]] = {}
 

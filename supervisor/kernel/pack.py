@@ -49,24 +49,12 @@ def _array(kind: str, rows: list[tuple[Any, ...]]) -> bytes:
 
 
 def _pack_hooks(hooks: tuple[Hook, ...], data_at: int) -> tuple[bytes, bytes]:
-    """The array of hooks and the data they point to, which starts at ``data_at``; kept for the next job with the same hooks."""
-    kept = _packed.get(id(hooks))
-    if kept is not None and kept[0] is hooks and kept[1] == data_at:
-        return kept[2], kept[3]
+    """The array of hooks and the data they point to, which starts at ``data_at``."""
     data = _Strings(data_at)
     rows = [
         (STAGE_NUMBERS[hook.stage], hook.arg, hook.a, hook.b, data.add(hook.data) if hook.data else 0, len(hook.data)) for hook in hooks
     ]
-    made = (hooks, data_at, _array("struct sup_hook[]", rows), data.end())
-    if len(_packed) >= MEMO_MAX:
-        _packed.clear()
-    _packed[id(hooks)] = made
-    return made[2], made[3]
-
-
-MEMO_MAX: Final = 64
-#: by id of the hooks: those hooks (which keeps the id theirs), where their data starts, the packed halves
-_packed: dict[int, tuple[tuple[Hook, ...], int, bytes, bytes]] = {}
+    return _array("struct sup_hook[]", rows), data.end()
 
 
 def pack(plan: LaunchPlan, hooks: tuple[Hook, ...]) -> bytes:

@@ -96,6 +96,8 @@ class JobSpec:
         if problems:
             raise ConfigError(*problems)
         set_field(self, "argv", tuple(self.argv))
+        if self.env is not None:
+            set_field(self, "env", dict(self.env))  # the caller's may change, and plans of this specification are kept
 
 
 def _checked_fields(spec: JobSpec) -> tuple[object, ...]:

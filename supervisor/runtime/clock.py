@@ -127,7 +127,11 @@ class Clock:
         sampler = self._sampler
         if sampler is None or sampler.due_ns is None or self.paused or now_ns < sampler.due_ns:
             return None, False
-        found = sampler.look(now_ns, tree.members())
+        try:
+            found = sampler.look(now_ns, tree.members())
+        except OSError:  # no descriptor left to look with: at the next sample, then
+            sampler.start(now_ns)
+            return None, False
         if found is not None:
             self._sampler = None
         return found, False

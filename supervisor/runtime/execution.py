@@ -27,7 +27,7 @@ from supervisor.runtime.end import End
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any, Final, Protocol
 
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.kernel.deadline import Deadline
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
         def state_changed(self, previous: str, state: str) -> None: ...
         def limit_hit(self, limit: str) -> None: ...
+
+
+#: After a kill that failed for lack of a descriptor: when to try again.
+RETRY_NS: Final = 10_000_000
 
 
 class Execution:
@@ -250,9 +254,22 @@ class Execution:
         if event.populated == 0:
             self._end.empty = True
             return
-        self.tree.kill()  # what the main process left behind goes with it
-        self._clock.killed(native.now_ns())
-        self.engine.watch_empty(self.token, self.tree.cgroup.open_events())
+        self._end_rest(self.tree)
+
+    def _end_rest(self, tree: CgroupTree) -> None:
+        """What the main process left behind goes with it, and the kernel tells when it has; tried again when it fails."""
+        now_ns = native.now_ns()
+        try:
+            tree.kill()
+            self._clock.killed(now_ns)
+            events_fd = tree.cgroup.open_events()
+            try:
+                self.engine.watch_empty(self.token, events_fd)
+            except OSError:
+                os.close(events_fd)
+                raise
+        except OSError:  # no descriptor is left, for a moment or for long
+            self._clock.kill_by(now_ns + RETRY_NS)
 
     def _guard(self) -> None:
         """Tell native code when the wall-clock limit falls due now."""
@@ -297,7 +314,10 @@ class Execution:
         clock = self._clock
         if clock.kill_ns is not None and now_ns >= clock.kill_ns:
             clock.kill_ns = None
-            self.kill()
+            if isinstance(self.tree, CgroupTree) and self._end.exit is not None:
+                self._end_rest(self.tree)
+            else:
+                self.kill()
         if clock.give_up_ns is not None and now_ns >= clock.give_up_ns:
             self._give_up(now_ns)
             return
@@ -358,13 +378,18 @@ class Execution:
             self.resume()
 
     def kill(self) -> None:
-        """SIGKILL to the whole tree, now."""
+        """SIGKILL to the whole tree, now; tried again as long as it fails (no descriptor left to do it with)."""
         if self.tree is None or self.outcome is not None:
             return  # still starting: noted in causes, and done as soon as it has started
         if self.state != JobState.STOPPING:
             self._become(JobState.STOPPING)
-        self.tree.kill()
-        self._clock.killed(native.now_ns(), HELPER_PATIENCE_NS if isinstance(self.tree, HelperTree) else UNREAPED_PATIENCE_NS)
+        now_ns = native.now_ns()
+        try:
+            self.tree.kill()
+        except OSError:
+            self._clock.kill_by(now_ns + RETRY_NS)
+            return
+        self._clock.killed(now_ns, HELPER_PATIENCE_NS if isinstance(self.tree, HelperTree) else UNREAPED_PATIENCE_NS)
 
     def pause(self) -> bool:
         """Stop the whole tree; wall and idle time stand still. False when there is nothing to pause."""

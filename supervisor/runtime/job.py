@@ -43,6 +43,7 @@ class Job:
         "_supervisor",
         "_telling",
         "_text",
+        "_text_error",
         "_timer",
         "_timer_ns",
         "_waiters",
@@ -56,6 +57,7 @@ class Job:
         self._supervisor = supervisor
         self._execution = execution
         self._text = text
+        self._text_error: UnicodeError | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
@@ -147,10 +149,13 @@ class Job:
     async def wait(self) -> Outcome:
         """Wait for the end of the whole tree and return the outcome.
 
-        Any number of tasks may wait. Cancelling a waiter leaves the job alone.
+        Any number of tasks may wait. Cancelling a waiter leaves the job alone. Raises UnicodeDecodeError, as subprocess
+        does, when text was asked for and the output is none; :attr:`outcome` then holds it as bytes.
         """
         if not self.ended:
             await self._supervisor.changed(self, lambda: self.ended)
+        if self._text_error is not None:
+            raise self._text_error
         outcome = self._execution.outcome
         assert outcome is not None
         return outcome
@@ -243,7 +248,10 @@ class Job:
         if self._text.encoding is not None and execution.outcome is not None:
             decode = self._text.decode
             outcome = execution.outcome
-            execution.outcome = replace(outcome, stdout=decode(outcome.stdout), stderr=decode(outcome.stderr))
+            try:
+                execution.outcome = replace(outcome, stdout=decode(outcome.stdout), stderr=decode(outcome.stderr))
+            except UnicodeError as error:
+                self._text_error = error  # for whoever waits: the job itself is over like any other
         assert execution.outcome is not None
         self._telling.ended(execution.outcome)
         self._wake()
@@ -253,6 +261,7 @@ class Job:
         if self._held:
             return  # whoever holds it calls again
         self._execution.release()
+        self._execution.observer = None  # they hold each other, and the job's input and output are not left to a collection
         if self.stdin is not None:
             self.stdin.abort()  # nobody is left to read it
         self._supervisor.forget(self)

@@ -14,6 +14,7 @@ from supervisor.model.host import Host
 from supervisor.model.plan import SHARES, Environment, Frame, LaunchPlan, frame_key, make_environment, make_frame, make_plan
 from supervisor.model.value import replace
 from supervisor.runtime.execution import Execution
+from supervisor.runtime.interrupt import HeldInterrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FRAMES_KEPT: Final = 256
 PLANS_KEPT: Final = 64
+PLAN_KEPT_MAX_BYTES: Final = 65536
 
 
 class Ground:
@@ -69,7 +71,8 @@ class Ground:
         if kept is not None and kept[0] is spec and kept[1] is own:
             return kept[2], self.host
         plan = make_plan(spec, self.host, own, self._frame(spec))
-        if not spec.input and not spec.preexec:  # nothing that is large or alive is kept
+        small = len(plan.env) + sum(map(len, plan.argv)) <= PLAN_KEPT_MAX_BYTES
+        if small and not spec.input and not spec.preexec:  # nothing that is large or alive is kept
             if len(self._plans) >= PLANS_KEPT:
                 self._plans.clear()
             self._plans[id(spec)] = (spec, own, plan)
@@ -105,13 +108,17 @@ class Ground:
             self.root = None
 
 
-def drive(execution: Execution, on_event: Callable[[Any], None] | None = None) -> Outcome:
+def drive(execution: Execution, on_event: Callable[[Any], None] | None = None, interrupt: HeldInterrupt | None = None) -> Outcome:
     """Run the engine until the job has its outcome and its relayed output has gone out.
 
-    Events that are not the job's (signals, descriptors of the caller's) go to ``on_event``.
+    Events that are not the job's (signals, descriptors of the caller's) go to ``on_event``. A Ctrl-C
+    that ``interrupt`` holds ends the job.
     """
     engine = execution.engine
     while execution.outcome is None or execution.flushing:
+        if interrupt is not None and interrupt.came():
+            execution.stop(0)
+            continue
         due = execution.deadline_ns
         timeout = -1 if due is None else max(0, due - native.now_ns())
         for event in engine.poll(timeout):
@@ -133,24 +140,28 @@ def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
     Raises :class:`UnsupportedError` and :class:`ConfigError` before anything is started. When the
     caller is interrupted (KeyboardInterrupt), the job's tree is killed and waited for first.
     """
-    own = ground is None
-    ground = ground or Ground()
-    engine: Engine | None = None
-    try:
-        engine = Engine()
-        plan, host = ground.plan(spec)
-        if own:
-            ground.grant(plan)
-        return run_execution(Execution(engine, spec, plan, host, ground.root))
-    finally:
-        if engine is not None:
-            engine.close()
-        if own:
-            ground.close()
+    with HeldInterrupt(wanted=not spec.preexec) as interrupt:  # a Python hook that hangs can be ended by Ctrl-C alone
+        own = ground is None
+        ground = ground or Ground()
+        engine: Engine | None = None
+        try:
+            engine = Engine()
+            plan, host = ground.plan(spec)
+            if own:
+                ground.grant(plan)
+            return run_execution(Execution(engine, spec, plan, host, ground.root), interrupt=interrupt)
+        finally:
+            if engine is not None:
+                engine.close()
+            if own:
+                ground.close()
 
 
 def run_execution(
-    execution: Execution, on_event: Callable[[Any], None] | None = None, on_launch: Callable[[], None] | None = None
+    execution: Execution,
+    on_event: Callable[[Any], None] | None = None,
+    on_launch: Callable[[], None] | None = None,
+    interrupt: HeldInterrupt | None = None,
 ) -> Outcome:
     """Launch and drive one execution; whatever is raised meanwhile, its tree is ended and everything released first."""
     try:
@@ -159,7 +170,7 @@ def run_execution(
             on_launch()
         import supervisor.runtime.conclude  # noqa: F401 - what only the end needs is loaded while the job runs
 
-        return drive(execution, on_event)
+        return drive(execution, on_event, interrupt)
     except BaseException:
         if execution.tree is not None and execution.outcome is None and not execution.ending:
             execution.stop(0)

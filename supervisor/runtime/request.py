@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 
 from supervisor.errors import ConfigError
@@ -38,13 +39,21 @@ class Text:
 
 
 def text_mode(text: bool | None, encoding: str | None, errors: str | None, universal_newlines: bool | None = None) -> Text:
-    """subprocess's rule: any of the arguments asks for text, in the locale's encoding unless named."""
+    """subprocess's rule: any of the arguments asks for text, in the locale's encoding unless named.
+
+    Raises :class:`ConfigError` for an encoding or an error handler that Python does not know.
+    """
     if not (text or encoding or errors or universal_newlines):
         return Text()
     if encoding is None:
         import locale
 
         encoding = locale.getpreferredencoding(False)
+    try:
+        b"a".decode(encoding)  # not of nothing: Python looks no codec up for that
+        codecs.lookup_error(errors or "strict")
+    except LookupError as error:
+        raise ConfigError(f"encoding: {error}") from None
     return Text(encoding=encoding, errors=errors)
 
 
@@ -52,6 +61,8 @@ def text_mode(text: bool | None, encoding: str | None, errors: str | None, unive
 PLAIN_TYPES: Final = frozenset({Limits, int, bool, float, str, NoneType})
 TIED_TO_SYSTEM: Final = frozenset({"user", "group", "extra_groups"})
 SPECS_KEPT: Final = 64
+#: Nobody starts one command with a book in its arguments a thousand times; what is kept stays small.
+KEPT_MAX_CHARACTERS: Final = 4096
 _specs: dict[object, JobSpec] = {}
 
 
@@ -70,18 +81,22 @@ def spec_for(args: Command, text: Text, options: Mapping[str, Any], pipes: bool 
 
 
 def _key_of(args: Command, text: Text, options: Mapping[str, Any], pipes: bool) -> object | None:
-    """Equal only for equal arguments of equal types; None for what cannot be remembered."""
-    if type(args) is not list or not TIED_TO_SYSTEM.isdisjoint(options):
+    """Equal only for equal arguments of equal types; None for what cannot be remembered, or is large."""
+    if type(args) is not list or not TIED_TO_SYSTEM.isdisjoint(options) or options.get("input"):
         return None
     items = []
     for name, item in options.items():
         kind = type(item)
-        if kind not in PLAIN_TYPES and (kind is not bytes or item):
+        if kind not in PLAIN_TYPES and kind is not bytes:
             return None
         items.append((name, kind, item))
+    size = 0
     for item in args:
         if type(item) is not str:
             return None
+        size += len(item)
+    if size > KEPT_MAX_CHARACTERS:
+        return None
     return (tuple(args), text, pipes, tuple(items))
 
 

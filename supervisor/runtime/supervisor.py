@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 
+import supervisor.control.watch
+import supervisor.kernel.diagnose
+import supervisor.runtime.conclude  # noqa: F401 - all that an end needs is loaded before: there may be no descriptor left then
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.native import OUTPUT, OUTPUT_END, Engine
 from supervisor.model.classify import Evidence, Finding
@@ -160,7 +163,7 @@ class Supervisor:
         except asyncio.CancelledError:
             job._execution.stop(0)
             job._settle()
-            await asyncio.shield(job.wait())
+            await asyncio.shield(self.changed(job, lambda: job.ended))
             raise
 
     async def _start(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool) -> Job:
@@ -207,6 +210,7 @@ class Supervisor:
         assert self._engine is not None
         jobs = self._jobs
         touched: dict[int, Job] = {}
+        failed: Exception | None = None
         for event in self._engine.poll(0):
             job = jobs.get(event.token)
             if job is None:
@@ -217,12 +221,17 @@ class Supervisor:
                 job._telling.output(event.code)
                 continue
             if event.kind != OUTPUT_END or execution.outcome is None:
-                execution.on_event(event)
+                try:
+                    execution.on_event(event)
+                except Exception as error:  # the events of the others must not be lost with it
+                    failed = failed or error
             touched[event.token] = job
             if execution.state != before:
                 job._wake()
         for job in touched.values():
             job._settle()
+        if failed is not None:
+            raise failed
 
     def forget(self, job: Job) -> None:
         """The job is over: it no longer holds the scope open."""

@@ -195,3 +195,11 @@ def test_a_bad_grace_period_is_a_config_error(bad: Any) -> None:
 def test_an_endless_grace_period_is_refused_because_the_job_might_never_end() -> None:
     with pytest.raises(ConfigError, match="must be finite"):
         grace_ns("infinity")
+
+
+def test_a_specification_keeps_the_environment_it_was_given() -> None:
+    """The caller's dict may change afterwards."""
+    env = {"A": "1"}
+    spec = JobSpec(argv=["true"], env=env)
+    env["A"] = "2"
+    assert spec.env == {"A": "1"}

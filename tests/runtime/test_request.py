@@ -27,10 +27,19 @@ def test_equal_arguments_give_one_specification_and_the_right_one(options: dict[
 
 
 @pytest.mark.parametrize(
-    "options", [{"env": {"A": "1"}}, {"input": b"data"}, {"user": os.getuid()}, {"preexec": [print]}, {"pass_fds": [5]}], ids=str
+    "options",
+    [{"env": {"A": "1"}}, {"input": b"data"}, {"input": "data"}, {"user": os.getuid()}, {"preexec": [print]}, {"pass_fds": [5]}],
+    ids=str,
 )
 def test_what_is_large_mutable_or_looked_up_is_made_anew(options: dict[str, Any]) -> None:
-    assert spec_for(["true"], NO_TEXT, options) is not spec_for(["true"], NO_TEXT, options)
+    text = Text(encoding="utf-8")
+    assert spec_for(["true"], text, options) is not spec_for(["true"], text, options)
+
+
+def test_a_command_of_many_words_is_made_anew() -> None:
+    """Sixty-four of them kept would be as many megabytes."""
+    args = ["true", "x" * 100_000]
+    assert spec_for(args, NO_TEXT, {}) is not spec_for(args, NO_TEXT, {})
 
 
 def test_values_that_are_equal_but_of_another_type_are_not_confused() -> None:

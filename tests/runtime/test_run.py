@@ -254,6 +254,29 @@ def test_keyboard_interrupt_kills_the_whole_tree_before_it_goes_on() -> None:
         line.wait_closed(timeout=1)
 
 
+def test_keyboard_interrupt_leaves_nothing_whenever_it_comes() -> None:
+    """After every single native call of a run, the one that has just made the child too (see nothing_is_left)."""
+    for at in range(1, 1000):
+        calls = 0
+
+        def interrupt(_: object, event: str, called: Any, at: int = at) -> None:
+            nonlocal calls
+            if event == "c_return" and called.__name__.startswith("sup_"):
+                calls += 1
+                if calls == at:
+                    signal.raise_signal(signal.SIGINT)
+
+        sys.setprofile(interrupt)
+        try:
+            supervisor.run(["true"])
+        except KeyboardInterrupt:
+            continue
+        finally:
+            sys.setprofile(None)
+        assert at > 5  # all of them came before the end
+        break
+
+
 def test_a_signal_handler_of_the_callers_runs_while_run_waits() -> None:
     """And run() goes on to the end."""
     heard: list[int] = []

@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import resource
+import select
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from programs import python, sh
 from waiting import Line
 
 import supervisor
-from supervisor import Outcome, Supervisor
+from supervisor import ConfigError, Outcome, Supervisor
+from supervisor.runtime.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("holder")
 DEAF = "import os, signal, sys\nsignal.signal(15, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
@@ -154,6 +161,73 @@ async def test_a_task_group_that_fails_ends_the_jobs_of_the_others() -> None:
                     group.create_task(fail())
             assert sup.jobs == ()
             line.wait_closed(timeout=1)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing can be opened in this process, whatever is closed."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_jobs_that_end_while_no_descriptor_is_left_end_well_as_soon_as_there_are() -> None:
+    """One that ends by itself and leaves a child, one at its limit, one that is killed; no exit is lost, no limit lapses."""
+    with Line() as line, Line() as go:
+        async with Supervisor() as sup:
+            left = await sup.start(sh("setsid sleep 60 & read go; exit 3"), stdin=go._read, pass_fds=[line.end])
+            late = await sup.start(["sleep", "60"], limits={"wall_time_max": 0.2})
+            dead = await sup.start(["sleep", "60"])
+            ended = os.pidfd_open(left.pid)
+            with no_descriptors():
+                killing = asyncio.create_task(dead.kill())
+                go.release()
+                await asyncio.to_thread(select.select, [ended], [], [], 10)
+                while late.state == "running":
+                    await asyncio.sleep(0.01)
+            os.close(ended)
+            async with asyncio.timeout(4):  # before anybody's patience runs out
+                outcomes = [await job.wait() for job in (left, late, dead)]
+                await killing
+        assert [outcome.verdict for outcome in outcomes] == ["nonzero_exit", "wall_limit", "cancelled"]
+        line.wait_closed(timeout=1)
+
+
+async def test_output_that_is_not_the_text_asked_for_is_an_error_of_the_waiter_alone() -> None:
+    """The job is over like any other: the scope ends, and the bytes are in the job's outcome."""
+    async with Supervisor() as sup:
+        job = await sup.start(["printf", "\\377"], capture_output=True, encoding="utf-8")
+        for _ in range(2):
+            with pytest.raises(UnicodeDecodeError):
+                await job.wait()
+        assert job.outcome is not None and (job.outcome.verdict, job.outcome.stdout) == ("ok", b"\xff")
+
+
+async def test_an_encoding_that_nobody_knows_is_refused_before_anything_starts() -> None:
+    """Both ways in; the encoding and the handler of errors."""
+    async with Supervisor() as sup:
+        refused: list[dict[str, Any]] = [{"encoding": "utf-9"}, {"encoding": "hex"}, {"text": True, "errors": "forgive"}]
+        for wrong in refused:
+            with pytest.raises(ConfigError, match="encoding"):
+                await sup.start(["true"], **wrong)
+            with pytest.raises(ConfigError, match="encoding"):
+                supervisor.run(["true"], **wrong)
+        assert sup.jobs == ()
+
+
+async def test_what_a_job_held_goes_with_it() -> None:
+    """Its input and output may be large: no cycle keeps them until Python collects."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with Supervisor() as sup:
+            assert (await sup.run(["cat"], input=b"x", capture_output=True)).stdout == b"x"
+        assert not [found for found in gc.get_objects() if isinstance(found, Execution)]
+    finally:
+        gc.enable()
 
 
 async def test_a_hundred_jobs_at_once_all_end_as_they_should() -> None:
