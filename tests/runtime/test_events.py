@@ -129,7 +129,7 @@ async def test_a_limit_is_told_before_the_end_it_caused() -> None:
         events = await collected(job.events())
     hit = next(n for n, event in enumerate(events) if isinstance(event, LimitHit))
     assert events[hit].limit == "wall_time_max"
-    assert "stopping" in kinds(events[hit:])
+    assert "terminated" in kinds(events[hit:]) and "terminated" not in kinds(events[:hit])
 
 
 async def test_a_job_that_never_ran_has_an_error_and_an_end() -> None:
