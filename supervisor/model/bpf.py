@@ -56,8 +56,9 @@ HANDOVER: Final = {
 class SyscallFilter:
     """The programs of one profile for one machine.
 
-    ``named`` asks a listener about denied calls; ``closing``, installed after it, denies what only handing the
-    listener out needed (empty when the profile allows that anyway); ``unnamed`` does without a listener.
+    ``named`` asks a listener about denied calls, and about those of a foreign architecture; ``closing``, installed
+    after it, denies what only handing the listener out needed (empty when the profile allows that anyway);
+    ``unnamed`` does without a listener, and kills a process for a foreign call.
     ``errnos``: by number, with what a denied call fails.
     """
 
@@ -91,9 +92,9 @@ def compile_filter(profile: SyscallProfile, machine: str) -> SyscallFilter:
     return SyscallFilter(
         name=profile.name,
         machine=machine,
-        named=_program(machine, named, otherwise),
+        named=_program(machine, named, otherwise, RET_USER_NOTIF),
         closing=closing,
-        unnamed=_program(machine, unnamed, _answers(usual, RET_KILL_PROCESS if profile.kill else RET_ERRNO | EPERM)),
+        unnamed=_program(machine, unnamed, _answers(usual, RET_KILL_PROCESS if profile.kill else RET_ERRNO | EPERM), RET_KILL_PROCESS),
         errnos=errnos,
         kill=profile.kill,
     )
@@ -144,11 +145,11 @@ def _errnos(profile: SyscallProfile, numbers: Mapping[str, int]) -> bytes:
 # ---- programs ----
 
 
-def _program(machine: str, chains: dict[int, Program], otherwise: Program) -> bytes:
+def _program(machine: str, chains: dict[int, Program], otherwise: Program, foreign: int) -> bytes:
     head: list[Instruction] = [
         (LOAD, 0, 0, ARCHITECTURE_AT),
         (JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
-        (RETURN, 0, 0, RET_KILL_PROCESS),
+        (RETURN, 0, 0, foreign),
         (LOAD, 0, 0, NUMBER_AT),
     ]
     if machine == "x86_64":
@@ -156,7 +157,7 @@ def _program(machine: str, chains: dict[int, Program], otherwise: Program) -> by
             (JUMP_NOT_LESS, 0, 3, X32_BIT),
             (JUMP_EQUAL, 0, 1, NO_CALL),
             (RETURN, 0, 0, RET_ERRNO | ENOSYS),
-            (RETURN, 0, 0, RET_KILL_PROCESS),
+            (RETURN, 0, 0, foreign),
         ]
     return _encode([*head, *_halve(_segments(chains, otherwise, syscall_numbers(machine)))])
 
