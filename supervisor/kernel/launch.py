@@ -246,10 +246,9 @@ def _forked_child(block: bytes, procs_fd: int, listener_socket: int, report_fd: 
 def _failed_fork(child: Any, raw: bytes, block: bytes, cgroup_root_fd: int, job: int) -> str:
     os.waitpid(child.pid, 0)
     os.close(child.pidfd)
-    _remove_cgroup(child, block, cgroup_root_fd, job)
-#####    if child.listener_fd >= 0:
+    if child.listener_fd >= 0:
         os.close(child.listener_fd)
-    _remove_cgroup(child, block, cgroup_root_fd)
+    _remove_cgroup(child, block, cgroup_root_fd, job)
     child.pid = child.pidfd = -1
     report = ffi.from_buffer("int32_t *", bytearray(raw[:12]))
     child.stage, child.err, child.index = report[0], report[1], report[2]
