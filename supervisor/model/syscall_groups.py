@@ -64,6 +64,7 @@ class Preset:
 INT: Final = (1 << 32) - 1
 #: clone(2)'s flags for new namespaces, linux/sched.h; the bit of the one for time belongs to the exit signal there.
 CLONE_NEW: Final = 0x7E020000
+CLONE_THREAD: Final = 0x00010000
 TIOCSTI, TIOCLINUX, TIOCSETD, TIOCCONS = 0x5412, 0x541C, 0x5423, 0x541D
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
 #: personality(2): Linux, and Linux without randomised addresses, each with or without UNAME26; the last one asks.
@@ -228,11 +229,13 @@ OPTIONAL: Final = {
 GROUPS: Final = {**DENIED, **ALLOWED, **OPTIONAL}
 
 
-def _allow_list(reason: str, *groups: str) -> Preset:
+def _allow_list(reason: str, *groups: str, more: tuple[Rule, ...] = ()) -> Preset:
     rules = tuple([Rule(calls=ALLOWED[name].calls, action=ALLOW) for name in groups])
-    return Preset(reason=reason, rules=(*CHECKS, NO_IO_URING, *rules), otherwise=DENY, groups=groups)
+    return Preset(reason=reason, rules=(*CHECKS, NO_IO_URING, *more, *rules), otherwise=DENY, groups=groups)
 
 
+#: fork(3) is a clone(2) too.
+ONLY_THREADS: Final = Rule(calls=("clone",), action=DENY, when=(_is(0, 0, CLONE_THREAD),))
 _COMPUTE: Final = ("start", "memory", "time", "threads", "events", "read-files", "write-files")
 _PYTHON: Final = (*_COMPUTE, "processes", "shared", "pairs", "owners")
 
@@ -244,7 +247,9 @@ PRESETS: Final = {
         groups=tuple(DENIED),
     ),
     "compute": _allow_list(
-        "one program that reads, computes and writes, threads included: contest solutions; no process, no socket", *_COMPUTE
+        "one program that reads, computes and writes, with as many threads as it likes: contest solutions; no other process, no socket",
+        *_COMPUTE,
+        more=(ONLY_THREADS,),
     ),
     "python": _allow_list(
         "interpreters and build tools: processes, event loops, shared memory and socket pairs, but no connection", *_PYTHON

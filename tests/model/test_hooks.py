@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_strategies import FULL_HOST, brief, hosts, relaxed, specs
 
+from supervisor.model.bpf import compile_filter
 from supervisor.model.hooks import ALL_SIGNALS, RLIMIT_NAMES, Hook, cpu_mask, make_hooks, stdio_hooks
 from supervisor.model.host import Host
 from supervisor.model.limit_kinds import Rlimit
+from supervisor.model.seccomp import syscall_profile
 from supervisor.model.spec import Credentials, JobSpec
 from supervisor.model.units import INFINITY
 
@@ -33,6 +35,7 @@ ORDER = (
     "working_directory",
     "no_new_privileges",
     "parent_death_signal",
+    "seccomp",
 )
 rlimit_maps = st.dictionaries(
     st.integers(0, 15),
@@ -54,6 +57,18 @@ def everything() -> JobSpec:
         pass_fds=(5, 9),
         no_new_privileges=True,
     )
+
+
+def test_a_filter_comes_last_and_brings_no_new_privileges() -> None:
+    """Whatever runs after it would be under it; and the kernel wants the other from an ordinary user."""
+    profile = syscall_profile("compute")
+    assert profile is not None
+    made = compile_filter(profile, "x86_64")
+    hooks = make_hooks(JobSpec(argv=("true",)), FULL_HOST, {}, made)
+    assert [hook.stage for hook in hooks][-3:] == ["no_new_privileges", "parent_death_signal", "seccomp"]
+    last = hooks[-1]
+    assert (last.a, last.b, last.data) == (len(made.named), len(made.closing), made.named + made.closing + made.unnamed)
+    assert "compute" in last.text and "denied calls fail" in last.text
 
 
 @brief

@@ -90,6 +90,8 @@ def test_presets_grow_from_compute_to_network() -> None:
     assert allowed["compute"] < allowed["python"]
     assert {"connect", "bind", "listen", "accept4"} <= allowed["network"] - allowed["python"]
     assert not {"fork", "vfork", "socketpair", "kill"} & allowed["compute"]
+    assert decided(syscall_profile("compute"), "clone", 17) == DENY  # as fork() of the C library does
+    assert decided(syscall_profile("compute"), "clone", 0x3D0F00) == ALLOW  # as pthread_create does
 
 
 def test_names_and_groups_change_a_preset_and_denying_wins() -> None:
