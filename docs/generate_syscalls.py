@@ -68,7 +68,7 @@ def page() -> str:
             f"- {', '.join(f'`{name}`' for name in NEEDED)} cannot be denied: the job itself is started by them.",
             "- A filter implies no_new_privileges: set-user-ID programs gain nothing under it.",
             f"- The first {ANSWERS_MAX} denied calls of a job are answered and counted by the supervisor. Later ones are failed by the "
-            "kernel with ENOSYS, uncounted, and a warning says so: a job that floods it with denied calls slows down itself, not the supervisor.",
+            "kernel with ENOSYS, uncounted, and a warning says so: a flood of denied calls slows the job down, not the supervisor.",
             "- The same happens to all of them when the supervisor dies. Nothing is ever let through that the filter denied.",
             "- Under a filter that has a listener already (a Ringfence inside a job of another, some container managers) denied calls "
             "cannot be named: they fail all the same, a foreign call kills its process, and a warning says so.",
