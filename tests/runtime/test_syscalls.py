@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import subprocess
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 from programs import probe, python, sh
-from waiting import wait_dead
+from waiting import Line, wait_dead
 
+from supervisor import Supervisor
 from supervisor.errors import ConfigError
 from supervisor.model.outcome import Outcome
 from supervisor.model.seccomp import syscall_profile
@@ -221,3 +223,38 @@ def test_a_job_without_a_filter_has_none() -> None:
 def test_what_cannot_be_denied_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"execve.*cannot be denied"):
         run(["/bin/true"], deny=["execve"])
+
+
+async def test_jobs_side_by_side_are_answered_each_by_its_own_filter() -> None:
+    """Two dozen at once, three kinds of denied calls, no cross-talk."""
+    kinds = (("mount", errno.EPERM), ("io_uring_setup", errno.ENOSYS), ("fsync", errno.EBADF))
+    profiles = [syscall_profile(), syscall_profile(), syscall_profile("default", deny=["unshare"])]
+    async with Supervisor() as sup:
+        jobs = []
+        for n in range(24):
+            name, _ = kinds[n % 3]
+            spec = JobSpec(argv=probe("syscalls", *calls(*[name] * (n + 1))), syscalls=profiles[n % 3], stdout=COLLECT)
+            jobs.append(await sup.start(spec))
+        for n, job in enumerate(jobs):
+            outcome = await job.wait()
+            name, error = kinds[n % 3]
+            assert errnos(outcome) == [error] * (n + 1)
+            assert outcome.denied_syscalls == ({} if name == "fsync" else {name: n + 1})
+
+
+async def test_a_job_in_the_middle_of_denied_calls_is_paused_resumed_and_ended() -> None:
+    """The freezer reaches a task that waits for its answer."""
+    code = "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: libc.unshare(0x10000000)"
+    with Line() as line:
+        async with Supervisor() as sup:
+            spec = JobSpec(argv=python(code, line.end), syscalls=syscall_profile(), pass_fds=(line.end,))
+            job = await sup.start(spec)
+            await asyncio.to_thread(line.read)
+            await job.pause()
+            assert job.state == "paused"
+            await job.resume()
+            await job.kill()
+            outcome = await job.wait()
+        line.wait_closed()
+    assert outcome.verdict == "cancelled"
+    assert set(outcome.denied_syscalls) <= {"unshare"}
