@@ -43,7 +43,8 @@ class Hook:
     data: bytes = b""
 
 
-def make_hooks(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], confinement: Confinement | None = None, filtered: SyscallFilter | None = None
+def make_hooks(
+    spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], confinement: Confinement | None = None, filtered: SyscallFilter | None = None
 ) -> tuple[Hook, ...]:
     """The hooks of a specification in their order; standard streams are added when they are known."""
     setup = confinement.setup if confinement is not None else ()

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from supervisor.model.host import Host
     from supervisor.model.limits import Limits
     from supervisor.model.sandbox import Sandbox
-    from supervisor.model.seccomp import SyscallProfile
     from supervisor.model.spec import JobSpec, Text
 
 #: Weights compare siblings; protections are worth only what every level above grants as well.
@@ -101,7 +100,6 @@ def frame_key(spec: JobSpec) -> tuple[object, ...]:
         spec.oom_score_adjust,
         spec.cpu_affinity,
         spec.no_new_privileges,
-        spec.syscalls,
         spec.start_new_session,
         spec.process_group,
         spec.controlling_terminal,
@@ -116,7 +114,7 @@ def make_frame(spec: JobSpec, host: Host) -> Frame:
     if spec.sandbox is not None and spec.sandbox.level != "none":
         return _confined_frame(spec, host)
     decided = enforce(spec, host)
-    filtered = None if spec.syscalls is None else _compiled(spec.syscalls, host)
+    filtered = _syscall_filter(spec.sandbox, host)
     steps, leaf, box = _cgroup_steps(decided, host)
     return Frame(
         decided=decided,
@@ -135,7 +133,7 @@ def _confined_frame(spec: JobSpec, host: Host) -> Frame:
     from supervisor.model.confine import confine, inside
 
     confinement = confine(spec, host)
-    filtered = None if spec.syscalls is None else _compiled(spec.syscalls, host)
+    filtered = _syscall_filter(spec.sandbox, host)
     decided = enforce(spec, inside(host) if confinement.by_init else host)
     rlimits = decided.rlimits if RLIMIT_CORE in decided.rlimits else {**decided.rlimits, RLIMIT_CORE: NO_CORE}
     steps, leaf, box = _cgroup_steps(decided, host, for_init=confinement.by_init)
@@ -158,9 +156,16 @@ def _confined_frame(spec: JobSpec, host: Host) -> Frame:
     )
 
 
-def _compiled(profile: SyscallProfile, host: Host) -> SyscallFilter:
+def _syscall_filter(sandbox: Sandbox | None, host: Host) -> SyscallFilter | None:
+    """The filter of a sandbox's preset and the changes to it; None where nothing is denied."""
+    if sandbox is None or (sandbox.syscalls == "none" and not sandbox.syscalls_deny):
+        return None
     from supervisor.model.bpf import compile_filter
+    from supervisor.model.seccomp import syscall_profile
 
+    profile = syscall_profile(sandbox.syscalls, sandbox.syscalls_allow, sandbox.syscalls_deny, kill=sandbox.syscalls_kill)
+    if profile is None:
+        return None
     try:
         return compile_filter(profile, host.machine)
     except KeyError:

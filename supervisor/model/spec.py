@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from supervisor.model.sandbox import Sandbox
-    from supervisor.model.seccomp import SyscallProfile
 
     Text = str | bytes
 
@@ -59,7 +58,6 @@ class JobSpec:
     cannot enforce them. ``kill_grace_ns``: from the polite signal of a stop to the kill of the tree.
     ``limit_grace_ns``: the same when a limit of time is reached; 0 kills at once.
     ``preexec``: Python callables run in the child before exec, on the slow path (it costs a fork).
-    ``syscalls``: what the job may ask the kernel for (:func:`~supervisor.model.seccomp.syscall_profile`), or everything.
     ``die_with_parent``: the job is killed when the supervisor dies. Raises :class:`ConfigError`
     with every problem found.
     """
@@ -80,7 +78,6 @@ class JobSpec:
     oom_score_adjust: int | None = None
     cpu_affinity: tuple[int, ...] | None = None
     no_new_privileges: bool = False
-    syscalls: SyscallProfile | None = None
     start_new_session: bool = False
     process_group: bool = False
     controlling_terminal: int | None = None

@@ -12,7 +12,7 @@ from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.host import Host
 from supervisor.model.limits import Limits, show_limit
 from supervisor.model.plan import DEFAULT_PATH, SHARES, CgroupStep, LaunchPlan, explain, frame_key, make_environment, make_frame, make_plan
-from supervisor.model.seccomp import syscall_profile
+from supervisor.model.sandbox import Sandbox
 from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT, JobSpec
 from supervisor.model.value import field_names, replace
 
@@ -277,8 +277,7 @@ def test_a_refusal_comes_before_any_step() -> None:
 
 
 def test_a_filter_is_in_the_plan_with_its_words_and_what_is_named_after_it() -> None:
-    profile = syscall_profile("compute")
-    spec = JobSpec(argv=("true",), syscalls=profile)
+    spec = JobSpec(argv=("true",), sandbox=Sandbox(syscalls="compute"))
     plan = make_plan(spec, FULL_HOST, make_environment({}))
     assert plan.syscall_filter is not None and plan.syscall_filter.machine == FULL_HOST.machine
     assert plan.enforcement["syscalls"] == "seccomp filter 'compute'"
@@ -288,4 +287,4 @@ def test_a_filter_is_in_the_plan_with_its_words_and_what_is_named_after_it() -> 
 
 def test_a_filter_for_a_machine_without_a_table_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="no table of system calls for riscv64"):
-        make_plan(JobSpec(argv=("true",), syscalls=syscall_profile()), replace(FULL_HOST, machine="riscv64"), make_environment({}))
+        make_plan(JobSpec(argv=("true",), sandbox=Sandbox(syscalls="default")), replace(FULL_HOST, machine="riscv64"), make_environment({}))

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,10 @@ import pytest
 from programs import probe, python, sh
 from waiting import Line, wait_dead
 
-from supervisor import Supervisor
-from supervisor.errors import ConfigError
-from supervisor.model.outcome import Outcome
-from supervisor.model.seccomp import syscall_profile
-from supervisor.model.spec import COLLECT, JobSpec
+import supervisor
+from supervisor import ConfigError, Outcome, Sandbox, Supervisor
 from supervisor.model.syscall_groups import DENIED, PRESETS
 from supervisor.model.syscalls import syscall_numbers
-from supervisor.runtime.oneshot import run_spec
 
 pytestmark = pytest.mark.usefixtures("holder")
 MACHINE = os.uname().machine
@@ -33,11 +28,10 @@ X86_ONLY = pytest.mark.skipif(MACHINE != "x86_64", reason="foreign calls are wri
 NEWUSER, SIGCHLD = 0x10000000, 17
 
 
-def run(
-    argv: list[str], preset: str = "default", allow: Iterable[str] = (), deny: Iterable[str] = (), kill: bool = False, **more: Any
-) -> Outcome:
-    profile = syscall_profile(preset, allow, deny, kill=kill)
-    return run_spec(JobSpec(argv=argv, syscalls=profile, stdout=COLLECT, stderr=COLLECT, start_new_session=True, **more))
+def run(argv: list[str], preset: str = "default", level: str = "none", **more: Any) -> Outcome:
+    names = {f"syscalls_{key}": more.pop(key) for key in ("allow", "deny", "kill") if key in more}
+    sandbox = {"level": level, "syscalls": preset, **names}
+    return supervisor.run(argv, sandbox=sandbox, capture_output=True, start_new_session=True, **more)
 
 
 def errnos(outcome: Outcome) -> list[int]:
@@ -102,7 +96,7 @@ WORK = {
 
 @pytest.mark.parametrize("preset", sorted(WORK))
 def test_a_preset_lets_its_kind_of_work_pass_with_nothing_denied(preset: str, tmp_path: Path) -> None:
-    outcome = run([sys.executable, "-I", "-W", "ignore", "-c", WORK[preset]], preset, working_directory=str(tmp_path))
+    outcome = run([sys.executable, "-I", "-W", "ignore", "-c", WORK[preset]], preset, cwd=tmp_path)
     assert (outcome.verdict, outcome.denied_syscalls) == ("ok", {}), outcome.stderr
 
 
@@ -190,9 +184,8 @@ def test_processes_that_the_job_makes_are_under_the_filter_too() -> None:
 def test_a_filter_inside_a_filter_denies_without_names_and_says_so() -> None:
     """The kernel has one listener for a process: our own surroundings hold it."""
     code = (
-        "import sys\nfrom supervisor.model.seccomp import syscall_profile\nfrom supervisor.model.spec import COLLECT, JobSpec\n"
-        "from supervisor.runtime.oneshot import run_spec\n"
-        "o = run_spec(JobSpec(argv=sys.argv[1:], syscalls=syscall_profile(), stdout=COLLECT))\n"
+        "import sys, supervisor\n"
+        "o = supervisor.run(sys.argv[1:], sandbox={'syscalls': 'default'}, capture_output=True)\n"
         "print(o.verdict, o.stdout.decode().split(), o.denied_syscalls, 'not named' in o.warnings[0])"
     )
     outcome = run([sys.executable, "-c", code, *probe("syscalls", *calls("mount"))])
@@ -220,6 +213,33 @@ def test_a_job_without_a_filter_has_none() -> None:
     assert b"Seccomp:\t0" in run(["/bin/cat", "/proc/self/status"], "none").stdout
 
 
+@pytest.mark.requires("userns", "mount")
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_strict_sandbox_has_the_filter_around_the_job_and_not_around_what_builds_it(preset: str) -> None:
+    """The listener comes out of all the namespaces."""
+    code = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); print(libc.unshare(0x10000000), ctypes.get_errno())"
+    outcome = run(["/usr/bin/python3", "-I", "-S", "-c", code], preset, "strict")
+    assert (outcome.verdict, outcome.stdout, outcome.denied_syscalls) == ("ok", b"-1 1\n", {"unshare": 1}), outcome
+    ended = run(["/usr/bin/python3", "-I", "-S", "-c", code], preset, "strict", kill=True)
+    assert (ended.verdict, ended.denied_syscalls) == ("syscall_denied", {"unshare": 1}), ended
+
+
+@pytest.mark.requires("userns", "mount")
+def test_a_strict_sandbox_has_the_default_filter_unless_told_otherwise() -> None:
+    asked = ["/bin/sh", "-c", "grep Seccomp: /proc/self/status"]
+    outcome = supervisor.run(asked, sandbox="strict", capture_output=True)
+    assert (outcome.stdout, outcome.enforcement["syscalls"]) == (b"Seccomp:\t2\n", "seccomp filter 'default'")
+    plain = supervisor.run(asked, sandbox={"level": "strict", "syscalls": "none"}, capture_output=True)
+    assert plain.stdout == b"Seccomp:\t0\n" and "syscalls" not in plain.enforcement
+
+
+def test_wrong_names_are_refused_with_the_sandbox() -> None:
+    with pytest.raises(ConfigError, match="'ptrase' is not a system call; did you mean 'ptrace'"):
+        Sandbox(syscalls_deny=("ptrase",))
+    with pytest.raises(ConfigError, match="'pyhton' is not a preset; did you mean 'python'"):
+        Sandbox(syscalls="pyhton")
+
+
 def test_what_cannot_be_denied_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"execve.*cannot be denied"):
         run(["/bin/true"], deny=["execve"])
@@ -228,13 +248,12 @@ def test_what_cannot_be_denied_is_refused() -> None:
 async def test_jobs_side_by_side_are_answered_each_by_its_own_filter() -> None:
     """Two dozen at once, three kinds of denied calls, no cross-talk."""
     kinds = (("mount", errno.EPERM), ("io_uring_setup", errno.ENOSYS), ("fsync", errno.EBADF))
-    profiles = [syscall_profile(), syscall_profile(), syscall_profile("default", deny=["unshare"])]
+    sandboxes = [Sandbox(syscalls="default"), Sandbox(syscalls="default"), Sandbox(syscalls="default", syscalls_deny=("unshare",))]
     async with Supervisor() as sup:
         jobs = []
         for n in range(24):
             name, _ = kinds[n % 3]
-            spec = JobSpec(argv=probe("syscalls", *calls(*[name] * (n + 1))), syscalls=profiles[n % 3], stdout=COLLECT)
-            jobs.append(await sup.start(spec))
+            jobs.append(await sup.start(probe("syscalls", *calls(*[name] * (n + 1))), sandbox=sandboxes[n % 3], capture_output=True))
         for n, job in enumerate(jobs):
             outcome = await job.wait()
             name, error = kinds[n % 3]
@@ -247,8 +266,7 @@ async def test_a_job_in_the_middle_of_denied_calls_is_paused_resumed_and_ended()
     code = "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: libc.unshare(0x10000000)"
     with Line() as line:
         async with Supervisor() as sup:
-            spec = JobSpec(argv=python(code, line.end), syscalls=syscall_profile(), pass_fds=(line.end,))
-            job = await sup.start(spec)
+            job = await sup.start(python(code, line.end), sandbox=Sandbox(syscalls="default"), pass_fds=(line.end,))
             await asyncio.to_thread(line.read)
             await job.pause()
             assert job.state == "paused"

@@ -7,7 +7,7 @@ import sys
 from statistics import median
 
 from supervisor.model.outcome import Outcome
-from supervisor.model.seccomp import syscall_profile
+from supervisor.model.sandbox import Sandbox
 from supervisor.model.spec import COLLECT, JobSpec
 from supervisor.runtime.oneshot import Ground, run_spec
 from tests.bench.peers.measure import own_cpu
@@ -16,11 +16,11 @@ from tests.bench.peers.measure import own_cpu
 def main() -> None:
     """Run the contender."""
     preset, jobs, program = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    profile = syscall_profile(preset)
+    sandbox = Sandbox(syscalls=preset)
     ground = Ground()
 
     def run(argv: list[str]) -> Outcome:
-        return run_spec(JobSpec(argv=argv, stdout=COLLECT, syscalls=profile), ground)
+        return run_spec(JobSpec(argv=argv, stdout=COLLECT, sandbox=sandbox), ground)
 
     try:
         run(["/bin/true"])
