@@ -81,7 +81,7 @@ def test_hooks_are_made_in_the_order_of_the_table_but_for_the_streams() -> None:
     )
     made = [
         hook.stage
-        for hook in make_hooks(spec, Host(), {7: Rlimit(soft=1, hard=1)}, compile_filter(profile, "x86_64"))
+        for hook in make_hooks(spec, Host(), {7: Rlimit(soft=1, hard=1)}, filtered=compile_filter(profile, "x86_64"))
         if hook.stage not in streams
     ]
     assert made == [stage for stage in hook_stages() if stage in made]

@@ -64,7 +64,7 @@ def test_a_filter_comes_last_and_brings_no_new_privileges() -> None:
     profile = syscall_profile("compute")
     assert profile is not None
     made = compile_filter(profile, "x86_64")
-    hooks = make_hooks(JobSpec(argv=("true",)), FULL_HOST, {}, made)
+    hooks = make_hooks(JobSpec(argv=("true",)), FULL_HOST, {}, filtered=made)
     assert [hook.stage for hook in hooks][-3:] == ["no_new_privileges", "parent_death_signal", "seccomp"]
     last = hooks[-1]
     assert (last.a, last.b, last.data) == (len(made.named), len(made.closing), made.named + made.closing + made.unnamed)
@@ -81,7 +81,9 @@ def test_hooks_come_in_one_order_for_every_specification(spec: JobSpec, host: Ho
 def test_every_hook_of_the_order_is_used() -> None:
     profile = syscall_profile()
     assert profile is not None
-    used = [hook.stage for hook in make_hooks(everything(), FULL_HOST, {7: Rlimit(soft=1, hard=2)}, compile_filter(profile, "x86_64"))]
+    used = [
+        hook.stage for hook in make_hooks(everything(), FULL_HOST, {7: Rlimit(soft=1, hard=2)}, filtered=compile_filter(profile, "x86_64"))
+    ]
     assert tuple(dict.fromkeys(used)) == ORDER
 
 
