@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/reference/limits.md from the limits table and from what the planner decides.
+"""Write docs/reference/limits.md from the limits table and from what the planner decides, and docs/reference/syscalls.md.
 
-    python docs/generate.py            write the page
-    python docs/generate.py --check    exit 1 when the page is not what the code says
+    python docs/generate.py            write the pages
+    python docs/generate.py --check    exit 1 when a page is not what the code says
 
 Every word about a mechanism comes from ``enforce()`` itself, asked for a host with every cgroup
 controller and for one without any, so the page cannot say what the code does not do.
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import generate_syscalls
+
 from supervisor.errors import UnsupportedError
 from supervisor.model.classify import VERDICT_OF
 from supervisor.model.enforce import enforce
@@ -22,7 +24,7 @@ from supervisor.model.limit_kinds import LIMITS, LimitKind
 from supervisor.model.limits import Limits
 from supervisor.model.spec import JobSpec
 
-PAGE: Final = Path(__file__).resolve().parent / "reference" / "limits.md"
+REFERENCE: Final = Path(__file__).resolve().parent / "reference"
 #: Directives that systemd does not have.
 OURS: Final = frozenset({"CPUTimeMax", "IdleTimeMax", "OutputMax", "DiskMax"})
 GROUPS: Final = (
@@ -172,15 +174,16 @@ def page() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with ``--check`` compare it; returns the exit status."""
-    text = page()
-    if arguments == ["--check"]:
-        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-        if not same:
-            print(f"{PAGE.name} is not what the code says: run python docs/generate.py", file=sys.stderr)
-        return 0 if same else 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    """Write the pages, or with ``--check`` compare it; returns the exit status."""
+    stale = 0
+    for name, text in (("limits.md", page()), ("syscalls.md", generate_syscalls.page())):
+        path = REFERENCE / name
+        if arguments != ["--check"]:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            print(f"{name} is not what the code says: run python docs/generate.py", file=sys.stderr)
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ struct sup_child {
     int32_t cgroup_fd;   /* directory of the job's cgroup, -1 without one */
     int32_t stage, err, index; /* err is 0 on success */
     int32_t into_cgroup; /* 1: born there by clone3; 2: joined by itself before its first hook */
+    int32_t listener_fd; /* of a filter that asks about denied calls, -1 without one; the caller's to watch or close */
     uint64_t requested_ns, started_ns; /* CLOCK_MONOTONIC: asked for, exec done */
     int64_t spawner_rss_kib; /* our own peak: exec carries it into the child's ru_maxrss, so only more than it is the child's */
 };
@@ -24,17 +25,17 @@ int sup_spawn(const void *plan, uint64_t size, int cgroup_root_fd, uint64_t job,
  * sup_report to report_fd and returns. */
 int sup_prepare_cgroup(const void *plan, uint64_t size, int cgroup_root_fd, uint64_t job, struct sup_child *ret_child);
 void sup_remove_cgroup(const void *plan, int cgroup_root_fd, uint64_t job);
-int sup_child_exec(const void *plan, uint64_t size, int cgroup_procs_fd, int report_fd);
+int sup_child_exec(const void *plan, uint64_t size, int cgroup_procs_fd, int listener_socket, int report_fd);
 
 /* ---- engine.c: one epoll set for everything a supervisor waits for ---- */
 struct sup_engine;
 
-enum sup_event_kind { SUP_EVENT_SPAWNED = 1, SUP_EVENT_EXITED, SUP_EVENT_EMPTY, SUP_EVENT_OUTPUT_LIMIT, SUP_EVENT_OUTPUT_END, SUP_EVENT_SIGNAL, SUP_EVENT_READY, SUP_EVENT_OUTPUT };
+enum sup_event_kind { SUP_EVENT_SPAWNED = 1, SUP_EVENT_EXITED, SUP_EVENT_EMPTY, SUP_EVENT_OUTPUT_LIMIT, SUP_EVENT_OUTPUT_END, SUP_EVENT_SIGNAL, SUP_EVENT_READY, SUP_EVENT_OUTPUT, SUP_EVENT_DENIED };
 
 struct sup_event {
     uint64_t token;
     int32_t kind;
-    int32_t code;   /* EXITED: exit status or signal; SIGNAL: its number; OUTPUT, OUTPUT_END: stream, 0 to 2 */
+    int32_t code;   /* EXITED: exit status or signal; SIGNAL: its number; DENIED: the call's; OUTPUT, OUTPUT_END: stream, 0 to 2 */
     int32_t detail; /* EXITED: 0 exited, 1 killed, 2 dumped core; SIGNAL: sender's pid, 0 the kernel; OUTPUT_END: errno */
     uint64_t time_ns;
     uint64_t user_us, system_us;
@@ -91,6 +92,19 @@ int sup_output_truncated(struct sup_output *output);
 uint64_t sup_output_last_ns(struct sup_output *output);           /* when the last byte came, 0: never */
 void sup_output_free(struct sup_output *output);
 
+/* ---- denials.c: the system calls that one job's filter denies ---- */
+struct sup_denials;
+
+/* Answer the filter's listener (owned from now on): each call fails with errnos[number], and is counted. After most of
+ * them the listener is closed, and calls fail with ENOSYS uncounted. kill: the first one stays unanswered and is a
+ * DENIED event; so is, always, one of a foreign architecture. NULL: errno. */
+struct sup_denials *sup_denials_new(struct sup_engine *engine, uint64_t token, int listener_fd, const void *errnos, uint64_t errno_count, uint64_t most, int kill);
+uint64_t sup_denials_count(struct sup_denials *denials, uint64_t number);
+uint64_t sup_denials_total(struct sup_denials *denials);
+int sup_denials_overflowed(struct sup_denials *denials);
+int sup_denials_foreign(struct sup_denials *denials, uint32_t *ret_architecture, uint32_t *ret_number); /* 1 when there was one */
+void sup_denials_free(struct sup_denials *denials);
+
 /* ---- files.c, pidfd.c: single calls that Python makes often ---- */
 int64_t sup_read_at(int dir_fd, const char *path, void *ret_bytes, uint64_t size); /* one small file, whole */
 int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size);  /* one write(2) */
@@ -98,6 +112,7 @@ int sup_lock(int fd, int wait);        /* flock(2), exclusive; wait 0: -EAGAIN w
 int sup_sealed_copy(const char *path); /* a descriptor of a copy in memory that can be executed and never changed (memfd_create(2)) */
 int sup_duplicate(int fd, int least);  /* fcntl(F_DUPFD_CLOEXEC) */
 int sup_socketpair(int32_t ret_fds[2]); /* SOCK_SEQPACKET, close-on-exec; Python's socket module costs 8 ms to import */
+int64_t sup_receive(int socket, void *ret_bytes, uint64_t size, int wait, int32_t *ret_fd); /* one packet; wait 0: -EAGAIN when there is none; ret_fd: the descriptor it carries, close-on-exec, or -1 */
 int sup_become_subreaper(void);
 int sup_landlock_abi(void);            /* the version of Landlock's interface, or -errno */
 int sup_pidfd_open(int pid);

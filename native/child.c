@@ -186,6 +186,9 @@ static long hook_parent_death_signal(const struct sup_launch *launch, const stru
     return hook->a != 0 && sup_sys0(__NR_getppid) != hook->a ? -EOWNERDEAD : 0;
 }
 
+/* The filter, last of all: see seccomp.c for arg, a, b and the data. */
+static long hook_seccomp(const struct sup_launch *launch, const struct sup_hook *hook) { return sup_install_filter(launch, hook); }
+
 static long run_hook(const struct sup_launch *launch, const struct sup_hook *hook)
 {
     switch (hook->stage) {
@@ -224,6 +227,7 @@ static long run_hook(const struct sup_launch *launch, const struct sup_hook *hoo
     case SUP_STAGE_NO_NEW_PRIVILEGES: return hook_no_new_privileges(launch, hook);
     case SUP_STAGE_LANDLOCK: return hook_landlock(launch, hook);
     case SUP_STAGE_PARENT_DEATH_SIGNAL: return hook_parent_death_signal(launch, hook);
+    case SUP_STAGE_SECCOMP: return hook_seccomp(launch, hook);
     default: return -ENOSYS;
     }
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/sendfile.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -54,6 +55,24 @@ int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size)
     int result = n < 0 ? -errno : (uint64_t)n == size ? 0 : -EIO;
     close(fd);
     return result;
+}
+
+int64_t sup_receive(int socket, void *ret_bytes, uint64_t size, int wait, int32_t *ret_fd)
+{
+    struct iovec part = {.iov_base = ret_bytes, .iov_len = size};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    *ret_fd = -1;
+    ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+    if (n < 0)
+        return -errno;
+    const struct cmsghdr *first = CMSG_FIRSTHDR(&message);
+    if (first != NULL && first->cmsg_level == SOL_SOCKET && first->cmsg_type == SCM_RIGHTS)
+        memcpy(ret_fd, CMSG_DATA(first), sizeof *ret_fd);
+    return n;
 }
 
 int sup_socketpair(int32_t ret_fds[2])

@@ -353,7 +353,7 @@ static int start(int cgroup_fd, struct sup_notice *notice)
 {
     struct sup_report report = {0, 0, 0};
     int64_t exec_time[2] = {0, 0};
-    struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = -1, .report = &report, .exec_time = exec_time};
+    struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = -1, .listener_socket = control_fd, .report = &report, .exec_time = exec_time};
     sup_plan_vectors((const void *)plan_block, vectors, &launch);
     long mask = sup_sys1(__NR_umask, 0), pid = 0, mapped = wait_mapped(launch.plan);
     if (mapped < 0)

@@ -10,7 +10,9 @@ struct sup_request {
     int32_t kind, signal;
 };
 
-enum sup_notice_kind { SUP_NOTICE_STARTED = 1, SUP_NOTICE_FAILED, SUP_NOTICE_ENDED, SUP_NOTICE_USAGE };
+enum sup_notice_kind { SUP_NOTICE_STARTED = 1, SUP_NOTICE_FAILED, SUP_NOTICE_ENDED, SUP_NOTICE_USAGE, SUP_NOTICE_LISTENER };
+
+/* LISTENER comes from the job's own process before its exec and carries the descriptor of its filter's listener. */
 
 /* One size for every notice; what a kind does not say is 0. */
 struct sup_notice {

@@ -67,6 +67,16 @@ static int rules_fit(const struct sup_plan *plan, const struct sup_hook *hook)
     return hook->arg == 8 || hook->arg == 16 || hook->arg == 24;
 }
 
+/* a and b are the sizes of the first two programs, the third takes the rest; each is whole instructions. */
+static int programs_fit(const struct sup_hook *hook)
+{
+    uint64_t most = SUP_FILTER_MAX * 8u, first = (uint64_t)hook->a, second = (uint64_t)hook->b;
+    if (first > most || second > most || first + second > hook->data_len)
+        return 0;
+    uint64_t third = hook->data_len - first - second;
+    return first % 8 == 0 && second % 8 == 0 && third % 8 == 0 && first != 0 && third != 0 && third <= most;
+}
+
 /* What the stage reads of its data must be there: a path ends in NUL, arrays hold whole items. */
 static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
 {
@@ -77,6 +87,7 @@ static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
     switch (hook->stage) {
     case SUP_STAGE_WORKING_DIRECTORY: return hook->data_len != 0 && *at(plan, hook->data_off + hook->data_len - 1) == '\0';
     case SUP_STAGE_SUPPLEMENTARY_GROUPS: return hook->data_len % 4 == 0;
+    case SUP_STAGE_SECCOMP: return programs_fit(hook);
     case SUP_STAGE_CPU_AFFINITY: return hook->data_len != 0 && hook->data_len % 8 == 0;
     case SUP_STAGE_PROC: return hook->arg >= 0 && texts_fit(plan, hook, (uint32_t)hook->arg, 0);
     case SUP_STAGE_USER_MAP:

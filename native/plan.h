@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define SUP_KEEP_MAX 64 /* places of a directory that stay when it is covered */
+#define SUP_FILTER_MAX 4096 /* BPF_MAXINSNS: instructions of one program */
 #define SUP_PLAN_MAGIC 0x31504652u /* "RFP1" */
 
 /* Every step that can fail, in one place: the enum, the names and Python's table come from here. */
@@ -61,6 +62,7 @@
     X(NO_NEW_PRIVILEGES, "no_new_privileges")          \
     X(LANDLOCK, "landlock")                            \
     X(PARENT_DEATH_SIGNAL, "parent_death_signal")      \
+    X(SECCOMP, "seccomp")                              \
     X(EXEC, "exec")
 
 enum sup_stage {
@@ -85,6 +87,7 @@ struct sup_launch {
     char *const *paths;
     int32_t cgroup_procs_fd; /* -1, or cgroup.procs for the child to join by itself */
     int32_t payload_fd;      /* -1, or the directory of the cgroup that the init helper puts the job in */
+    int32_t listener_socket; /* -1, or where a filter's listener goes (seccomp.c) */
     volatile struct sup_report *report;
     volatile int64_t *exec_time; /* NULL, or two words: seconds and nanoseconds of CLOCK_MONOTONIC at the exec */
 };
@@ -95,6 +98,9 @@ int sup_plan_check(const void *block, uint64_t size);
 /* Bytes that sup_plan_vectors() needs for argv, envp and paths. */
 uint64_t sup_plan_vectors_size(const struct sup_plan *plan);
 void sup_plan_vectors(const struct sup_plan *plan, void *memory, struct sup_launch *ret_launch);
+
+/* seccomp.c: put the filter of a SECCOMP hook on the calling process; raw system calls only. 0 or -errno. */
+long sup_install_filter(const struct sup_launch *launch, const struct sup_hook *hook);
 
 /* The child half: run the hooks in order and exec. Returns only on failure, report filled in. */
 int sup_child_run(void *launch);

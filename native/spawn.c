@@ -230,6 +230,48 @@ static int find_leaf(const struct sup_plan *plan, const struct sup_child *child,
     return *ret_opened < 0 ? -errno : 0;
 }
 
+/* The listener of the child's filter: where the child sends it from, and once it has begun what came. */
+struct handover {
+    int ours, theirs;
+};
+
+static void close_handover(struct handover *handover)
+{
+    close_fd(&handover->ours);
+    close_fd(&handover->theirs);
+}
+#define cleanup_handover __attribute__((cleanup(close_handover)))
+
+static int wants_listener(const struct sup_plan *plan)
+{
+    const struct sup_hook *hooks = (const void *)text_at(plan, plan->hooks_off);
+    for (uint32_t i = plan->hook_count; i-- > 0;)
+        if (hooks[i].stage == SUP_STAGE_SECCOMP)
+            return 1;
+    return 0;
+}
+
+static int open_handover(const struct sup_plan *plan, struct handover *ret_handover)
+{
+    int32_t pair[2];
+    if (!wants_listener(plan))
+        return 0;
+    int r = sup_socketpair(pair);
+    if (r == 0)
+        *ret_handover = (struct handover){.ours = pair[0], .theirs = pair[1]};
+    return r;
+}
+
+static int receive_listener(struct handover *handover)
+{
+    struct sup_notice notice;
+    int32_t fd = -1;
+    if (handover->ours < 0)
+        return -1;
+    sup_receive(handover->ours, &notice, sizeof notice, 0, &fd); /* sent before the exec, so it is there by now, or never */
+    return fd;
+}
+
 static int launch_child(const struct sup_plan *plan, struct sup_child *child)
 {
     cleanup_free void *vectors = malloc(sup_plan_vectors_size(plan));
@@ -243,9 +285,13 @@ static int launch_child(const struct sup_plan *plan, struct sup_child *child)
     }
     if (found < 0)
         return fail(child, SUP_STAGE_CGROUP_CREATE, -found, 0);
+    cleanup_handover struct handover handover = {.ours = -1, .theirs = -1};
+    int r = open_handover(plan, &handover);
+    if (r < 0)
+        return fail(child, SUP_STAGE_SECCOMP, -r, 0);
     struct sup_report report = {0};
     int64_t exec_time[2] = {0, 0};
-    struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = payload_fd, .report = &report, .exec_time = exec_time};
+    struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = payload_fd, .listener_socket = handover.theirs, .report = &report, .exec_time = exec_time};
     sup_plan_vectors(plan, vectors, &launch);
     int pidfd = -1, into = 0;
     long pid = clone_with_signals_held(&launch, leaf_fd, &pidfd, &into);
@@ -257,8 +303,10 @@ static int launch_child(const struct sup_plan *plan, struct sup_child *child)
     child->started_ns = (uint64_t)exec_time[0] * 1000000000u + (uint64_t)exec_time[1];
     struct rusage own;
     child->spawner_rss_kib = getrusage(RUSAGE_SELF, &own) == 0 ? own.ru_maxrss : 0;
-    if (report.err == 0)
+    if (report.err == 0) {
+        child->listener_fd = receive_listener(&handover);
         return 0;
+    }
     sup_sys5(__NR_waitid, SUP_P_PIDFD, pidfd, 0, 4 /* WEXITED */, 0);
     close(pidfd);
     child->pid = child->pidfd = -1;
@@ -268,7 +316,7 @@ static int launch_child(const struct sup_plan *plan, struct sup_child *child)
 static void start_child(struct sup_child *child)
 {
     memset(child, 0, sizeof *child);
-    child->pid = child->pidfd = child->cgroup_fd = -1;
+    child->pid = child->pidfd = child->cgroup_fd = child->listener_fd = -1;
     child->requested_ns = sup_now_ns();
 }
 
@@ -294,10 +342,10 @@ int sup_spawn(const void *block, uint64_t size, int cgroup_root_fd, uint64_t job
 }
 
 /* Runs in a forked, single-threaded child, so libc is allowed again. */
-int sup_child_exec(const void *block, uint64_t size, int cgroup_procs_fd, int report_fd)
+int sup_child_exec(const void *block, uint64_t size, int cgroup_procs_fd, int listener_socket, int report_fd)
 {
     struct sup_report report = {.stage = SUP_STAGE_PLAN, .err = EINVAL};
-    struct sup_launch launch = {.cgroup_procs_fd = cgroup_procs_fd, .payload_fd = -1, .report = &report};
+    struct sup_launch launch = {.cgroup_procs_fd = cgroup_procs_fd, .payload_fd = -1, .listener_socket = listener_socket, .report = &report};
     if (sup_plan_check(block, size) == 0) {
         cleanup_free void *vectors = malloc(sup_plan_vectors_size(block));
         report.err = ENOMEM;

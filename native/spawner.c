@@ -97,11 +97,13 @@ static void undo_launch(struct launch_request *request, int error)
     sup_pidfd_send_signal(child->pidfd, SIGKILL);
     SUP_SYS(__NR_waitid, SUP_P_PIDFD, child->pidfd, NULL, WEXITED, NULL, 0);
     close(child->pidfd);
+    if (child->listener_fd >= 0)
+        close(child->listener_fd);
     if (child->cgroup_fd >= 0) {
         close(child->cgroup_fd);
         sup_remove_cgroup(request->plan, request->cgroup_root_fd, request->token);
     }
-    child->pid = child->pidfd = child->cgroup_fd = -1;
+    child->pid = child->pidfd = child->cgroup_fd = child->listener_fd = -1;
     child->stage = SUP_STAGE_CLONE;
     child->err = error;
 }

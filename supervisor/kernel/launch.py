@@ -166,6 +166,8 @@ def watch_or_undo(engine: Engine, job: int, child: Any, block: bytes, cgroup_roo
         native.send_signal(child.pidfd, 9)
         os.waitpid(child.pid, 0)
         os.close(child.pidfd)
+        if child.listener_fd >= 0:
+            os.close(child.listener_fd)
         _remove_cgroup(child, block, cgroup_root_fd, job)
         raise
 
@@ -189,20 +191,23 @@ def spawn_forked(block: bytes, cgroup_root_fd: int, job: int, leaf: str, preexec
         return child, ""
     procs_fd = -1
     pipe = [-1, -1]
+    pair = ffi.new("int32_t[2]", [-1, -1])
     try:
         if child.cgroup_fd >= 0:
             procs_fd = os.open(f"{leaf}/cgroup.procs" if leaf else "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=child.cgroup_fd)
         pipe = list(os.pipe2(os.O_CLOEXEC))
+        native.check(lib.sup_socketpair(pair), "socketpair")
         pid = _fork_quietly()
     except OSError:
         _remove_cgroup(child, block, cgroup_root_fd, job)
-        for fd in (procs_fd, *pipe):
+        for fd in (procs_fd, *pipe, *pair):
             if fd >= 0:
                 os.close(fd)
         raise
     if pid == 0:
-        _forked_child(block, procs_fd, pipe[1], preexec)
+        _forked_child(block, procs_fd, pair[1], pipe[1], preexec)
     os.close(pipe[1])
+    os.close(pair[1])
     if procs_fd >= 0:
         os.close(procs_fd)
     child.pid = pid
@@ -211,6 +216,8 @@ def spawn_forked(block: bytes, cgroup_root_fd: int, job: int, leaf: str, preexec
         raw = report.read()
     child.started_ns = native.now_ns()
     child.into_cgroup = 2
+    child.listener_fd = native.receive(pair[0], wait=False)[1]
+    os.close(pair[0])
     if not raw:
         return child, ""
     return child, _failed_fork(child, raw, block, cgroup_root_fd, job)
@@ -225,7 +232,7 @@ def _fork_quietly() -> int:
         return os.fork()
 
 
-def _forked_child(block: bytes, procs_fd: int, report_fd: int, preexec: tuple[Callable[[], object], ...]) -> None:
+def _forked_child(block: bytes, procs_fd: int, listener_socket: int, report_fd: int, preexec: tuple[Callable[[], object], ...]) -> None:
     try:
         try:
             for function in preexec:
@@ -235,7 +242,7 @@ def _forked_child(block: bytes, procs_fd: int, report_fd: int, preexec: tuple[Ca
             report = ffi.new("int32_t[3]", [native.STAGE_NUMBERS["preexec"], number, 0])
             os.write(report_fd, bytes(ffi.buffer(report)) + f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:500])
         else:
-            lib.sup_child_exec(block, len(block), procs_fd, report_fd)
+            lib.sup_child_exec(block, len(block), procs_fd, listener_socket, report_fd)
     finally:
         os._exit(127)
 
@@ -243,6 +250,8 @@ def _forked_child(block: bytes, procs_fd: int, report_fd: int, preexec: tuple[Ca
 def _failed_fork(child: Any, raw: bytes, block: bytes, cgroup_root_fd: int, job: int) -> str:
     os.waitpid(child.pid, 0)
     os.close(child.pidfd)
+    if child.listener_fd >= 0:
+        os.close(child.listener_fd)
     _remove_cgroup(child, block, cgroup_root_fd, job)
     child.pid = child.pidfd = -1
     report = ffi.from_buffer("int32_t *", bytearray(raw[:12]))

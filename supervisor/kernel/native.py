@@ -26,6 +26,7 @@ OUTPUT_END: Final[int] = lib.SUP_EVENT_OUTPUT_END
 SIGNAL: Final[int] = lib.SUP_EVENT_SIGNAL
 READY: Final[int] = lib.SUP_EVENT_READY
 OUTPUT: Final[int] = lib.SUP_EVENT_OUTPUT
+DENIED: Final[int] = lib.SUP_EVENT_DENIED
 
 MAX_UINT64: Final = (1 << 64) - 1
 
@@ -79,6 +80,16 @@ def lock(fd: int, wait: bool) -> bool:
 def duplicate(fd: int, least: int = 3) -> int:
     """A close-on-exec duplicate whose number is at least ``least``; raises OSError."""
     return check(lib.sup_duplicate(fd, least))
+
+
+def receive(socket: int, wait: bool = True) -> tuple[bytes, int]:
+    """One packet of up to 4 KiB and the descriptor it carries, or -1; empty at the end, or when there is none and ``wait`` is not set."""
+    buffer, fd = ffi.new("char[]", FIRST_READ), ffi.new("int32_t *", -1)
+    length = lib.sup_receive(socket, buffer, FIRST_READ, wait, fd)
+    if length == -11:  # EAGAIN
+        return b"", -1
+    check(length)
+    return ffi.buffer(buffer, length)[:], fd[0]
 
 
 AT_FDCWD: Final = -100

@@ -24,6 +24,7 @@ def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
     status = _status()
     capable = bool(int(status.get("CapEff", "0"), 16) >> CAP_SYS_RESOURCE & 1)
     return Host(
+        machine=os.uname().machine,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         processors=len(os.sched_getaffinity(0)),
         memory_total_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),

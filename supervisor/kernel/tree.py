@@ -105,16 +105,16 @@ def wait_frozen(cgroup: Cgroup, patience_ms: int, below: str = "") -> bool:
 
 
 KILL, SIGNAL, STOP, CONTINUE, USAGE, MAPPED = 1, 2, 3, 4, 5, 6
-STARTED, FAILED, ENDED, USAGE_NOTICE = 1, 2, 3, 4
+STARTED, FAILED, ENDED, USAGE_NOTICE, LISTENER = 1, 2, 3, 4, 5
 #: The helper answers within a millisecond on an idle host. One that does not is continued, in case the job stopped it;
 #: only when a loaded host, too, would have let it answer by now does it count as lost.
 ANSWER_PATIENCE_MS = (20, 2000)
 
 
 class HelperTree:
-    """A job's tree held by the init helper; owns our end of its control socket."""
+    """A job's tree held by the init helper; owns our end of its control socket, and a listener that came through it until it is taken."""
 
-    __slots__ = ("_engine", "_notices", "_watch", "fd", "helper_pid", "lost")
+    __slots__ = ("_engine", "_notices", "_watch", "fd", "helper_pid", "listener_fd", "lost")
 
     def __init__(self, engine: Engine, token: int, fd: int, helper_pid: int) -> None:
         self.fd = fd
@@ -122,6 +122,7 @@ class HelperTree:
         self._watch: Any = engine.watch_ready(token, fd)
         self.helper_pid = helper_pid
         self.lost = False
+        self.listener_fd = -1  # of the job's filter, until somebody takes it
         self._notices: list[Any] = []
 
     def _ask(self, kind: int, signal: int = 0) -> bool:
@@ -139,9 +140,11 @@ class HelperTree:
 
     def _read(self) -> Any:
         try:
-            raw = os.read(self.fd, 4096)
+            raw, fd = native.receive(self.fd)
         except ConnectionResetError:  # it ended with a request of ours unread; said once, what it told us before is still there
-            raw = os.read(self.fd, 4096)
+            raw, fd = native.receive(self.fd)
+        if fd >= 0:
+            self.listener_fd = fd
         if not raw:
             self._unwatch()  # an end of file stays readable, and the helper's own end takes the kernel a while
         return ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
@@ -211,8 +214,15 @@ class HelperTree:
             self._engine.unwatch(self._watch)
             self._watch = None
 
+    def take_listener(self) -> int:
+        """The listener of the job's filter, the caller's from now on; -1 when there is none."""
+        fd, self.listener_fd = self.listener_fd, -1
+        return fd
+
     def close(self) -> None:
         """Let the control socket go; a helper that still lives ends its tree then."""
+        if self.listener_fd >= 0:
+            os.close(self.take_listener())
         if self.fd >= 0:
             self._unwatch()
             os.close(self.fd)

@@ -35,6 +35,7 @@ VERDICT_OF: Final = {
     "disk_max": Verdict.DISK_LIMIT,
     "limit_cpu": Verdict.CPU_LIMIT,
     "limit_fsize": Verdict.FILE_SIZE_LIMIT,
+    "syscalls": Verdict.SYSCALL_DENIED,
     "cancelled": Verdict.CANCELLED,
 }
 

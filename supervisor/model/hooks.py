@@ -3,7 +3,8 @@
 
 Native code (native/child.c) executes them; the stage names are those of its table. The order matters:
 limits while there is still privilege to raise them, descriptors before the user changes, the working
-directory as the new user, and the parent-death signal last, because changing the user clears it.
+directory as the new user, then the parent-death signal, because changing the user clears it, and the
+system call filter last, because it holds for hooks too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
+    from supervisor.model.bpf import SyscallFilter
     from supervisor.model.confine import Confinement
     from supervisor.model.host import Host
     from supervisor.model.spec import JobSpec
@@ -41,10 +43,12 @@ class Hook:
     data: bytes = b""
 
 
-def make_hooks(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], confinement: Confinement | None = None) -> tuple[Hook, ...]:
+def make_hooks(
+    spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], confinement: Confinement | None = None, filtered: SyscallFilter | None = None
+) -> tuple[Hook, ...]:
     """The hooks of a specification in their order; standard streams are added when they are known."""
     setup = confinement.setup if confinement is not None else ()
-    return (*setup, *_before_streams(spec, host, rlimits, confinement), *_after_streams(spec, confinement))
+    return (*setup, *_before_streams(spec, host, rlimits, confinement), *_after_streams(spec, confinement, filtered))
 
 
 def _before_streams(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], confinement: Confinement | None) -> Iterator[Hook]:
@@ -73,7 +77,7 @@ def _before_streams(spec: JobSpec, host: Host, rlimits: Mapping[int, Rlimit], co
         yield Hook(stage="umask", text=f"{spec.umask:04o}", arg=spec.umask)
 
 
-def _after_streams(spec: JobSpec, confinement: Confinement | None) -> Iterator[Hook]:
+def _after_streams(spec: JobSpec, confinement: Confinement | None, filtered: SyscallFilter | None) -> Iterator[Hook]:
     yield Hook(stage="close_fds", text="every descriptor from 3 up closes at exec")
     for fd in spec.pass_fds:
         yield Hook(stage="pass_fd", text=f"except {fd}", arg=fd)
@@ -96,10 +100,18 @@ def _after_streams(spec: JobSpec, confinement: Confinement | None) -> Iterator[H
         yield Hook(stage="working_directory", text=raw.decode("utf-8", "backslashreplace"), data=raw + b"\0")
     if confinement is not None:
         yield from confinement.fence
-    elif spec.no_new_privileges:
+    elif spec.no_new_privileges or filtered is not None:
         yield Hook(stage="no_new_privileges", text="set-user-ID programs gain nothing")
     if spec.die_with_parent:
         yield Hook(stage="parent_death_signal", text="SIGKILL when the supervisor dies", arg=SIGKILL)
+    if filtered is not None:
+        data = filtered.named + filtered.closing + filtered.unnamed
+        yield Hook(stage="seccomp", text=_filter_text(filtered), a=len(filtered.named), b=len(filtered.closing), data=data)
+
+
+def _filter_text(filtered: SyscallFilter) -> str:
+    act = "the first denied call ends the job" if filtered.kill else "denied calls fail"
+    return f"system call filter {filtered.name!r}, {len(filtered.named) // 8} instructions; {act}"
 
 
 def stdio_hooks(sources: Mapping[int, int]) -> tuple[Hook, ...]:

@@ -57,6 +57,7 @@ class SandboxFacts:
 class Host:
     """What the planner must know. ``cgroup`` is None where no subtree could be had, ``no_cgroup`` says why."""
 
+    machine: str = "x86_64"
     page_size: int = 4096
     processors: int = 1
     memory_total_bytes: int = 0

@@ -107,6 +107,7 @@ class Outcome:
     ``killed``: the supervisor or the kernel ended it on behalf of a limit or a request.
     ``limits_hit``: every limit touched, the cause first. ``sources``: usage field → where the number
     came from. ``enforcement``: limit → the mechanism that held it (and ``tree``: what held the tree).
+    ``denied_syscalls``: how often the job's filter denied each system call.
     ``stdout`` and ``stderr`` are the collected bytes (or text), ``None`` when not collected.
     """
 
@@ -119,6 +120,7 @@ class Outcome:
     enforcement: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
     error: StartError | None = None
+    denied_syscalls: Mapping[str, int] = {}
     args: tuple[str | bytes, ...] = ()
     stdout: Any = None
     stderr: Any = None
@@ -157,6 +159,8 @@ class Outcome:
             parts.append(f"signal {self.exit.signal}" + (", core dumped" if self.exit.core else ""))
         elif self.exit.code:
             parts.append(f"exit {self.exit.code}")
+        if self.denied_syscalls:
+            parts.append("denied " + ", ".join(list(self.denied_syscalls)[:3]))
         used = self.usage
         if used.cpu_ns is not None:
             parts.append(f"cpu {format_duration_human(used.cpu_ns)}")
@@ -179,6 +183,7 @@ class Outcome:
             "enforcement": dict(self.enforcement),
             "warnings": list(self.warnings),
             "error": plain(self.error),
+            "denied_syscalls": dict(self.denied_syscalls),
         }
         if streams:
             made |= {"stdout": _json_text(self.stdout), "stderr": _json_text(self.stderr), "truncated": self.truncated}

@@ -8,6 +8,7 @@ every step on the cgroup tree, and for every limit who enforces it; what nobody 
 
 from __future__ import annotations
 
+from supervisor.errors import UnsupportedError
 from supervisor.model.enforce import Enforcement, enforce
 from supervisor.model.hooks import Hook, make_hooks
 from supervisor.model.limit_kinds import Rlimit
@@ -19,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from supervisor.model.bpf import SyscallFilter
     from supervisor.model.host import Host
     from supervisor.model.limits import Limits
     from supervisor.model.sandbox import Sandbox
@@ -67,6 +69,7 @@ class LaunchPlan:
     namespaces: int = 0  # CLONE_NEW* flags
     user_map: tuple[str, str] | None = None  # uid_map and gid_map that we write for the init helper
     setup_count: int = 0  # the first hooks are the init helper's, which is process 1 then; 0: the job runs all of them
+    syscall_filter: SyscallFilter | None = None
 
 
 @value
@@ -81,6 +84,7 @@ class Frame:
     cgroup_payload: str
     namespaces: int
     setup_count: int
+    syscall_filter: SyscallFilter | None
     user_map: tuple[str, str] | None = None
 
 
@@ -110,16 +114,18 @@ def make_frame(spec: JobSpec, host: Host) -> Frame:
     if spec.sandbox is not None and spec.sandbox.level != "none":
         return _confined_frame(spec, host)
     decided = enforce(spec, host)
+    filtered = _syscall_filter(spec.sandbox, host)
     steps, leaf, box = _cgroup_steps(decided, host)
     return Frame(
         decided=decided,
-        hooks=make_hooks(spec, host, decided.rlimits),
+        hooks=make_hooks(spec, host, decided.rlimits, filtered=filtered),
         cgroup_steps=steps,
         cgroup_leaf=leaf,
         cgroup_box=box,
         cgroup_payload="",
         namespaces=0,
         setup_count=0,
+        syscall_filter=filtered,
     )
 
 
@@ -127,6 +133,7 @@ def _confined_frame(spec: JobSpec, host: Host) -> Frame:
     from supervisor.model.confine import confine, inside
 
     confinement = confine(spec, host)
+    filtered = _syscall_filter(spec.sandbox, host)
     decided = enforce(spec, inside(host) if confinement.by_init else host)
     rlimits = decided.rlimits if RLIMIT_CORE in decided.rlimits else {**decided.rlimits, RLIMIT_CORE: NO_CORE}
     steps, leaf, box = _cgroup_steps(decided, host, for_init=confinement.by_init)
@@ -137,7 +144,7 @@ def _confined_frame(spec: JobSpec, host: Host) -> Frame:
     )
     return Frame(
         decided=decided,
-        hooks=make_hooks(spec, host, rlimits, confinement),
+        hooks=make_hooks(spec, host, rlimits, confinement, filtered),
         cgroup_steps=steps,
         cgroup_leaf="init" if confinement.by_init and steps else leaf,
         cgroup_box=box,
@@ -145,7 +152,24 @@ def _confined_frame(spec: JobSpec, host: Host) -> Frame:
         namespaces=confinement.namespaces,
         setup_count=len(confinement.setup) if confinement.by_init else 0,
         user_map=confinement.user_map,
+        syscall_filter=filtered,
     )
+
+
+def _syscall_filter(sandbox: Sandbox | None, host: Host) -> SyscallFilter | None:
+    """The filter of a sandbox's preset and the changes to it; None where nothing is denied."""
+    if sandbox is None or (sandbox.syscalls == "none" and not sandbox.syscalls_deny):
+        return None
+    from supervisor.model.bpf import compile_filter
+    from supervisor.model.seccomp import syscall_profile
+
+    profile = syscall_profile(sandbox.syscalls, sandbox.syscalls_allow, sandbox.syscalls_deny, kill=sandbox.syscalls_kill)
+    if profile is None:
+        return None
+    try:
+        return compile_filter(profile, host.machine)
+    except KeyError:
+        raise UnsupportedError("syscalls", f"there is no table of system calls for {host.machine}") from None
 
 
 @value
@@ -192,11 +216,14 @@ def make_plan(spec: JobSpec, host: Host, own: Environment, frame: Frame | None =
         stdout=_counted(spec.stdout) if counted else spec.stdout,
         stderr=_counted(spec.stderr) if counted else spec.stderr,
         limits=decided.limits,
-        enforcement=decided.enforcement,
+        enforcement=decided.enforcement
+        if frame.syscall_filter is None
+        else {**decided.enforcement, "syscalls": f"seccomp filter {frame.syscall_filter.name!r}"},
         enforced=decided.enforced,
         sampled=decided.sampled,
         tree="init" if frame.setup_count else "cgroup" if host.cgroup else "holder",
         warnings=(*decided.warnings, *_uncounted(spec)) if counted else decided.warnings,
+        syscall_filter=frame.syscall_filter,
     )
 
 

@@ -108,7 +108,8 @@ class Sandbox:
     whose changes do not reach the host. ``tmp_size``, ``shm_size``: bytes, or ``"64M"``; ``tmp_inodes``: the
     number of files. ``uid``, ``gid``: the ids the job sees, 1000 under strict. ``time_namespace``: clocks
     since boot begin at zero. ``syscalls``: the preset of the system call filter, ``default`` under strict and
-    ``none`` else; ``syscalls_allow`` and ``syscalls_deny`` change it by names. ``landlock``: ``None`` uses it where
+    ``none`` else; ``syscalls_allow`` and ``syscalls_deny`` change it by names of calls, or of ``@groups``;
+    ``syscalls_kill``: the first denied call ends the job, verdict ``syscall_denied``. ``landlock``: ``None`` uses it where
     the kernel has it, ``True`` insists, ``False`` leaves it out. ``clear_env``: the job gets a small clean environment
     and what ``keep_env`` names. ``private_tmp``: a /tmp of its own.
     """
@@ -127,6 +128,7 @@ class Sandbox:
     syscalls: Any = None
     syscalls_allow: tuple[str, ...] = ()
     syscalls_deny: tuple[str, ...] = ()
+    syscalls_kill: bool = False
     landlock: bool | None = None
     clear_env: Any = None
     keep_env: tuple[str, ...] = ()
@@ -228,7 +230,7 @@ def _field_problems(sandbox: Sandbox) -> list[str]:
             problems.append(f"{name}: must be a number, 0 to {ID_MAX}")
     problems += [
         f"{name}: must be true or false"
-        for name in ("time_namespace", "clear_env", "private_tmp")
+        for name in ("time_namespace", "clear_env", "private_tmp", "syscalls_kill")
         if not isinstance(getattr(sandbox, name), bool)
     ]
     if sandbox.landlock not in (None, True, False):
@@ -237,7 +239,22 @@ def _field_problems(sandbox: Sandbox) -> list[str]:
     problems += _name_list(sandbox, "syscalls_allow") + _name_list(sandbox, "syscalls_deny") + _name_list(sandbox, "keep_env")
     if not isinstance(sandbox.syscalls, str) or not sandbox.syscalls:
         problems.append("syscalls: must be the name of a preset")
+    elif not problems:
+        problems += _syscall_problems(sandbox)
     return problems + _places(sandbox)
+
+
+def _syscall_problems(sandbox: Sandbox) -> list[str]:
+    """What is wrong with the names; the tables are loaded only for those that must be looked up."""
+    if sandbox.syscalls in ("none", "default") and not (sandbox.syscalls_allow or sandbox.syscalls_deny):
+        return []
+    from supervisor.model.seccomp import syscall_profile
+
+    try:
+        syscall_profile(sandbox.syscalls, sandbox.syscalls_allow, sandbox.syscalls_deny)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 def _places(sandbox: Sandbox) -> list[str]:

@@ -12,12 +12,18 @@ from supervisor.model.spec import COLLECT, PIPE, RELAY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
+    from supervisor.kernel.denials import Denials
     from supervisor.kernel.streams import Streams
     from supervisor.kernel.tree import HelperTree
     from supervisor.model.host import Host
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.spec import JobSpec
     from supervisor.runtime.end import End
+
+
+UNNAMED: Final = "denied system calls are not named: the kernel has no listener for them, or our own surroundings hold the only one"
 
 
 def failed_outcome(error: StartError, plan: LaunchPlan, end: End) -> Outcome:
@@ -50,6 +56,7 @@ def conclude(
     tree: CgroupTree | HelperTree | None,
     streams: Streams,
     causes: tuple[str, ...],
+    denials: Denials | None = None,
 ) -> Outcome:
     """Read the evidence, decide the verdict, put the outcome together. The tree is empty, its cgroup still there."""
     reading = Reading()
@@ -84,11 +91,14 @@ def conclude(
             tasks_denied=reading.tasks_denied,
             main_minor_faults=end.main_minor_faults if end.exit is not None else None,
             main_cpu_ns=(end.main_user_us + end.main_system_us) * 1000,
-            syscall_filter=host.syscall_filter,
+            # where a listener is asked the filter itself kills nobody: then SIGSYS is the job's own affair
+            syscall_filter=host.syscall_filter or (plan.syscall_filter is not None and denials is None),
             enforced=plan.enforced,
             unreaped=end.unreaped,
         )
     )
+    if plan.syscall_filter is not None:
+        end.warnings += [UNNAMED] if denials is None else [overflow] if (overflow := denials.overflow()) else []
     if finding.verdict == Verdict.START_FAILED:
         from supervisor.kernel.diagnose import too_small_error
 
@@ -103,6 +113,7 @@ def conclude(
         enforcement=plan.enforcement,
         warnings=(*plan.warnings, *end.warnings),
         error=error,
+        denied_syscalls={} if denials is None else denials.by_name(),
         args=plan.argv,
         stdout=streams.collected(1) if plan.stdout == COLLECT else None,
         stderr=streams.collected(2) if plan.stderr == COLLECT else None,

@@ -18,9 +18,9 @@ from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.init_tree import InitTree
 from supervisor.kernel.launch import HELPER, HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
-from supervisor.kernel.native import EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
+from supervisor.kernel.native import DENIED, EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
-from supervisor.kernel.tree import ENDED, FAILED, STARTED, CgroupTree, HelperTree
+from supervisor.kernel.tree import ENDED, FAILED, LISTENER, STARTED, CgroupTree, HelperTree
 from supervisor.model.state import JobState
 from supervisor.runtime.clock import HELPER_PATIENCE_NS, UNREAPED_PATIENCE_NS, Clock
 from supervisor.runtime.end import End
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.kernel.deadline import Deadline
+    from supervisor.kernel.denials import Denials
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
     from supervisor.model.outcome import Outcome
@@ -57,6 +58,7 @@ class Execution:
         "_block_alive",
         "_clock",
         "_deadline",
+        "_denials",
         "_end",
         "_helper",
         "_host",
@@ -101,6 +103,7 @@ class Execution:
         self._deadline: Deadline | None = None
         self.guarded = False  # the driver may be late: native code watches the wall-clock limit too
         self._block_alive: Any = None
+        self._denials: Denials | None = None
         self.streams = Streams(engine, self.token, spec, plan)
         try:
             self._block = self._make_block()
@@ -171,6 +174,8 @@ class Execution:
             self._fail(stage, child.err, child.index, message)
             return
         self._end.spawner_rss_kib = child.spawner_rss_kib
+        if self._helper is None:
+            self._listen(child.listener_fd)
         cgroup = None if self._root is None else Cgroup(self._root.fd, self.cgroup_name, child.cgroup_fd)
         if self.plan.setup_count:
             assert self._helper is not None
@@ -183,6 +188,17 @@ class Execution:
         else:
             assert self._helper is not None
             self.tree = HelperTree(self.engine, self.token, self._helper.control_fd, child.pid)
+
+    def _listen(self, listener_fd: int) -> None:
+        """Answer and count what the job's filter denies."""
+        if listener_fd >= 0:
+            from supervisor.kernel.denials import Denials
+
+            assert self.plan.syscall_filter is not None
+            try:
+                self._denials = Denials(self.engine, self.token, listener_fd, self.plan.syscall_filter)
+            except OSError as error:  # the calls still fail, with ENOSYS
+                self._end.warnings.append(f"denied system calls cannot be counted: {error.strerror}")
 
     def _started(self, pid: int, started_ns: int) -> None:
         self.pid = pid
@@ -217,6 +233,8 @@ class Execution:
             self._emptied()
         elif kind == OUTPUT_LIMIT:
             self.reached("output_max")
+        elif kind == DENIED:
+            self.reached("syscalls")
         elif kind == READY:
             self._hear_helper()
         if self.outcome is None and self._end.empty:
@@ -230,6 +248,9 @@ class Execution:
         if notice.kind == STARTED:
             assert isinstance(self.tree, HelperTree)
             self._started(self.tree.main_pid(notice), notice.time_ns)
+        elif notice.kind == LISTENER:
+            assert isinstance(self.tree, HelperTree)
+            self._listen(self.tree.take_listener())
         elif notice.kind == FAILED:
             self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
         elif notice.kind == ENDED:
@@ -448,7 +469,7 @@ class Execution:
             stage, number, index = self._end.start_failure
             self._fail(stage, number, index)
             return
-        outcome = conclude(self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes))
+        outcome = conclude(self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes), self._denials)
         if self._end.unreaped:
             self._close_tree()
         self._finish(outcome)
@@ -462,6 +483,9 @@ class Execution:
             self._deadline.close()
             self._deadline = None
         self._close_tree()
+        if self._denials is not None:
+            self._denials.close()
+            self._denials = None
         self.relay_errno = self.streams.relay_errno() or self.relay_errno
         self.streams.close()
 

@@ -75,6 +75,19 @@ def fitting(stage: str, data: bytes) -> bytes:
     return data[: len(data) // 4 * 4] if stage == "supplementary_groups" else data
 
 
+def fitted(hook: Hook) -> Hook:
+    """Three programs are whole instructions, and there is no first and no third without any."""
+    if hook.stage != "seccomp":
+        return replace(
+            hook,
+            data=fitting(hook.stage, hook.data),
+            arg={"proc": 1, "landlock": 24}.get(hook.stage, hook.arg),
+            b=0 if hook.stage == "tmpfs" else hook.b,
+        )
+    sizes = (8 * (1 + hook.a % 3), 8 * (hook.b % 3), 8)
+    return replace(hook, a=sizes[0], b=sizes[1], data=(hook.data or b"\1").ljust(sum(sizes), b"\2"))
+
+
 hooks = st.builds(
     lambda stage, arg, a, b, data: Hook(stage=stage, text="", arg=arg, a=a, b=b, data=data),
     st.sampled_from(HOOK_STAGES),
@@ -82,14 +95,7 @@ hooks = st.builds(
     st.integers(-(2**63), 2**63 - 1),
     st.integers(-(2**63), 2**63 - 1),
     st.binary(max_size=12).filter(lambda raw: 0x2F not in raw),
-).map(
-    lambda hook: replace(
-        hook,
-        data=fitting(hook.stage, hook.data),
-        arg={"proc": 1, "landlock": 24}.get(hook.stage, hook.arg),
-        b=0 if hook.stage == "tmpfs" else hook.b,
-    )
-)
+).map(lambda hook: fitted(hook))
 # the first makes the job's directory, as in every plan
 steps = st.lists(
     st.builds(
@@ -186,8 +192,8 @@ def strings_at(block: bytes, at: int, count: int) -> list[bytes] | None:
     return found
 
 
-def data_fits(stage: str, arg: int, b: int, data: bytes) -> bool:
-    """A path ends in NUL, arrays hold whole items, texts are as many as they must be."""
+def data_fits(stage: str, arg: int, a: int, b: int, data: bytes) -> bool:
+    """A path ends in NUL, arrays hold whole items, texts are as many as they must be, programs are whole instructions."""
     if stage in TEXTS:
         count = arg if stage == "proc" else TEXTS[stage]
         return data.count(b"\0") == count and (data.endswith(b"\0") or not data)
@@ -200,6 +206,9 @@ def data_fits(stage: str, arg: int, b: int, data: bytes) -> bool:
                 return False
             data = data[end + 1 :]
         return arg in (8, 16, 24)
+    if stage == "seccomp":
+        sizes = (a, b, len(data) - a - b)
+        return all(size % 8 == 0 and 0 <= size <= 8 * 4096 for size in sizes) and a > 0 and sizes[2] > 0
     if stage == "working_directory":
         return data.endswith(b"\0")
     if stage == "cpu_affinity":
@@ -226,10 +235,10 @@ def sound(block: bytes) -> bool:
     if h["setup_count"] > h["hook_count"] or h["namespaces"] & ~NAMESPACES:
         return False
     for n in range(h["hook_count"]):
-        stage, arg, _, b, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
+        stage, arg, a, b, at, length = HOOK.unpack_from(block, h["hooks_off"] + n * HOOK.size)
         if not STAGE_NUMBERS["preexec"] < stage < STAGE_NUMBERS["exec"] or (length and (at < HEADER.size or at + length > len(block))):
             return False
-        if not data_fits(STAGES[stage], arg, b, block[at : at + length]):
+        if not data_fits(STAGES[stage], arg, a, b, block[at : at + length]):
             return False
     if h["step_count"] == 0 and h["cgroup_leaf_off"]:
         return False

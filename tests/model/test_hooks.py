@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_strategies import FULL_HOST, brief, hosts, relaxed, specs
 
+from supervisor.model.bpf import compile_filter
 from supervisor.model.hooks import ALL_SIGNALS, RLIMIT_NAMES, Hook, cpu_mask, make_hooks, stdio_hooks
 from supervisor.model.host import Host
 from supervisor.model.limit_kinds import Rlimit
+from supervisor.model.seccomp import syscall_profile
 from supervisor.model.spec import Credentials, JobSpec
 from supervisor.model.units import INFINITY
 
@@ -33,6 +35,7 @@ ORDER = (
     "working_directory",
     "no_new_privileges",
     "parent_death_signal",
+    "seccomp",
 )
 rlimit_maps = st.dictionaries(
     st.integers(0, 15),
@@ -56,6 +59,18 @@ def everything() -> JobSpec:
     )
 
 
+def test_a_filter_comes_last_and_brings_no_new_privileges() -> None:
+    """Whatever runs after it would be under it; and the kernel wants the other from an ordinary user."""
+    profile = syscall_profile("compute")
+    assert profile is not None
+    made = compile_filter(profile, "x86_64")
+    hooks = make_hooks(JobSpec(argv=("true",)), FULL_HOST, {}, filtered=made)
+    assert [hook.stage for hook in hooks][-3:] == ["no_new_privileges", "parent_death_signal", "seccomp"]
+    last = hooks[-1]
+    assert (last.a, last.b, last.data) == (len(made.named), len(made.closing), made.named + made.closing + made.unnamed)
+    assert "compute" in last.text and "denied calls fail" in last.text
+
+
 @brief
 @given(specs(), hosts, rlimit_maps)
 def test_hooks_come_in_one_order_for_every_specification(spec: JobSpec, host: Host, rlimits: dict[int, Rlimit]) -> None:
@@ -64,7 +79,11 @@ def test_hooks_come_in_one_order_for_every_specification(spec: JobSpec, host: Ho
 
 
 def test_every_hook_of_the_order_is_used() -> None:
-    used = [hook.stage for hook in make_hooks(everything(), FULL_HOST, {7: Rlimit(soft=1, hard=2)})]
+    profile = syscall_profile()
+    assert profile is not None
+    used = [
+        hook.stage for hook in make_hooks(everything(), FULL_HOST, {7: Rlimit(soft=1, hard=2)}, filtered=compile_filter(profile, "x86_64"))
+    ]
     assert tuple(dict.fromkeys(used)) == ORDER
 
 

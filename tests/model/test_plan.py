@@ -12,6 +12,7 @@ from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.host import Host
 from supervisor.model.limits import Limits, show_limit
 from supervisor.model.plan import DEFAULT_PATH, SHARES, CgroupStep, LaunchPlan, explain, frame_key, make_environment, make_frame, make_plan
+from supervisor.model.sandbox import Sandbox
 from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT, JobSpec
 from supervisor.model.value import field_names, replace
 
@@ -273,3 +274,17 @@ def test_the_plan_keeps_the_limits_as_they_apply_here() -> None:
 def test_a_refusal_comes_before_any_step() -> None:
     with pytest.raises(UnsupportedError, match="pids"):
         plan_of(replace(FULL_HOST, cgroup=replace(FULL_CGROUP, controllers=frozenset({"memory"}))), tasks_max=5)
+
+
+def test_a_filter_is_in_the_plan_with_its_words_and_what_is_named_after_it() -> None:
+    spec = JobSpec(argv=("true",), sandbox=Sandbox(syscalls="compute"))
+    plan = make_plan(spec, FULL_HOST, make_environment({}))
+    assert plan.syscall_filter is not None and plan.syscall_filter.machine == FULL_HOST.machine
+    assert plan.enforcement["syscalls"] == "seccomp filter 'compute'"
+    assert "seccomp" in explain(plan)
+    assert frame_key(spec) != frame_key(JobSpec(argv=("true",)))
+
+
+def test_a_filter_for_a_machine_without_a_table_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="no table of system calls for riscv64"):
+        make_plan(JobSpec(argv=("true",), sandbox=Sandbox(syscalls="default")), replace(FULL_HOST, machine="riscv64"), make_environment({}))

@@ -11,12 +11,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +165,7 @@ static void each_stage_fails(void)
     fails((struct sup_hook){.stage = SUP_STAGE_PASS_FD, .arg = 999}, NULL, 0, EBADF);
     fails((struct sup_hook){.stage = SUP_STAGE_PARENT_DEATH_SIGNAL, .arg = 9, .a = 1}, NULL, 0, EOWNERDEAD);
     fails((struct sup_hook){.stage = SUP_STAGE_PARENT_DEATH_SIGNAL, .arg = 999}, NULL, 0, EINVAL);
+    fails((struct sup_hook){.stage = SUP_STAGE_SECCOMP, .a = 8, .b = 8}, "no program of the kernel", 24, EINVAL);
     close(null_fd);
 }
 
@@ -647,6 +651,103 @@ static void damaged_plans_are_refused_or_safe_to_read(void)
 
 /* ---- small calls ---- */
 
+/* ---- denied system calls ---- */
+
+/* umask(2) is denied: asked about with a listener, else with EACCES. sh's umask makes two calls. */
+static void *plan_without_umask(const char *script, uint32_t *ret_size)
+{
+#define ANSWER(value)                                                                                         \
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),                                    \
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_umask, 0, 1), BPF_STMT(BPF_RET | BPF_K, value), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+    static const struct sock_filter programs[] = {ANSWER(SECCOMP_RET_USER_NOTIF), ANSWER(SECCOMP_RET_ALLOW), ANSWER(SECCOMP_RET_ERRNO | EACCES)};
+    struct draft draft = draft_of("/bin/sh", "-c", script);
+    add(&draft, (struct sup_hook){.stage = SUP_STAGE_NO_NEW_PRIVILEGES}, NULL, 0);
+    add(&draft, (struct sup_hook){.stage = SUP_STAGE_SECCOMP, .a = 32, .b = 32}, programs, sizeof programs);
+    return make_plan(&draft, ret_size);
+}
+
+static void spawn_watched(struct sup_engine *engine, const char *script, struct sup_child *child)
+{
+    uint32_t size;
+    void *plan = plan_without_umask(script, &size);
+    CHECK(sup_spawn(plan, size, -1, 0, child) == 0 && child->listener_fd >= 0);
+    CHECK(sup_engine_watch_child(engine, 42, child->pidfd, -1) == 0);
+    free(plan);
+}
+
+static void denied_calls_are_answered_and_counted(void)
+{
+    struct sup_engine *engine = sup_engine_new();
+    struct sup_child child;
+    uint8_t errnos[512];
+    uint32_t architecture, number;
+    memset(errnos, EPERM, sizeof errnos);
+    spawn_watched(engine, "umask 022; umask 077; exit 5", &child);
+    struct sup_denials *denials = sup_denials_new(engine, 7, child.listener_fd, errnos, sizeof errnos, 1000, 0);
+    CHECK(denials != NULL);
+    await(engine, SUP_EVENT_EXITED, 1);
+    CHECK(events[0].code == 5 && events[0].detail == 0);
+    CHECK(sup_denials_count(denials, __NR_umask) >= 2 && sup_denials_count(denials, __NR_umask) == sup_denials_total(denials));
+    CHECK(!sup_denials_overflowed(denials) && !sup_denials_foreign(denials, &architecture, &number));
+    CHECK(sup_denials_count(denials, 1u << 30) == 0);
+    sup_denials_free(denials);
+    sup_engine_free(engine);
+}
+
+static void a_flood_of_denied_calls_is_cut_and_the_job_goes_on(void)
+{
+    struct sup_engine *engine = sup_engine_new();
+    struct sup_child child;
+    spawn_watched(engine, "i=0; while [ $i -lt 50 ]; do umask 022; i=$((i+1)); done; exit 5", &child);
+    struct sup_denials *denials = sup_denials_new(engine, 7, child.listener_fd, "", 0, 3, 0);
+    CHECK(denials != NULL);
+    await(engine, SUP_EVENT_EXITED, 1);
+    CHECK(events[0].code == 5 && sup_denials_total(denials) == 3 && sup_denials_overflowed(denials));
+    sup_denials_free(denials);
+    sup_engine_free(engine);
+}
+
+static void a_denied_call_that_shall_end_the_job_is_an_event_and_never_answered(void)
+{
+    struct sup_engine *engine = sup_engine_new();
+    struct sup_child child;
+    spawn_watched(engine, "umask 022; exit 5", &child);
+    struct sup_denials *denials = sup_denials_new(engine, 7, child.listener_fd, "", 0, 1000, 1);
+    CHECK(denials != NULL);
+    await(engine, SUP_EVENT_DENIED, 1);
+    CHECK(events[0].token == 7 && events[0].code == __NR_umask && sup_denials_total(denials) == 1);
+    CHECK(sup_pidfd_send_signal(child.pidfd, SIGKILL) == 0);
+    await(engine, SUP_EVENT_EXITED, 1);
+    CHECK(events[0].code == SIGKILL && events[0].detail == 1);
+    sup_denials_free(denials);
+    sup_engine_free(engine);
+}
+
+static void a_listener_that_is_gone_lets_calls_fail_and_the_job_go_on(void)
+{
+    struct sup_engine *engine = sup_engine_new();
+    struct sup_child child;
+    spawn_watched(engine, "umask 022; exit 5", &child);
+    close(child.listener_fd);
+    await(engine, SUP_EVENT_EXITED, 1);
+    CHECK(events[0].code == 5);
+    sup_engine_free(engine);
+}
+
+static void a_job_under_a_filter_is_undone_by_a_freed_engine(void)
+{
+    uint32_t size;
+    void *plan = plan_without_umask("umask; sleep 1000", &size);
+    int before = open_descriptors();
+    struct sup_engine *engine = sup_engine_new();
+    CHECK(engine != NULL && sup_engine_start_spawners(engine, 2) == 0);
+    for (uint64_t i = 0; i < 4; i++)
+        CHECK(sup_engine_submit(engine, i, plan, size, -1) == 0);
+    sup_engine_free(engine);
+    nothing_is_left(before);
+    free(plan);
+}
+
 static void small_files(void)
 {
     char text[64];
@@ -684,6 +785,11 @@ static void small_files(void)
     X(a_relays_reader_that_leaves_ends_the_stream)               \
     X(freeing_in_the_middle_of_everything_is_safe)               \
     X(damaged_plans_are_refused_or_safe_to_read)                 \
+    X(denied_calls_are_answered_and_counted)                     \
+    X(a_flood_of_denied_calls_is_cut_and_the_job_goes_on)        \
+    X(a_denied_call_that_shall_end_the_job_is_an_event_and_never_answered) \
+    X(a_listener_that_is_gone_lets_calls_fail_and_the_job_go_on) \
+    X(a_job_under_a_filter_is_undone_by_a_freed_engine)          \
     X(small_files)
 
 int main(int argc, char **argv)

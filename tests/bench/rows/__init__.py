@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.bench.model import Section, Setting
-from tests.bench.rows import cold, exit_latency, many, sandbox, soak, spawn, spawn_cgroup, spawn_pipes
+from tests.bench.rows import cold, exit_latency, many, sandbox, soak, spawn, spawn_cgroup, spawn_pipes, syscalls
 
 ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "spawn": spawn.sections,
@@ -17,4 +17,5 @@ ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "sandbox": sandbox.sections,
     "cold": cold.sections,
     "soak": soak.sections,
+    "syscalls": syscalls.sections,
 }

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The job's system call filter, put on by the child half right before exec. Raw system calls only.
+ *
+ * A filter that asks about denied calls (SECCOMP_RET_USER_NOTIF, Linux 5.0) brings a listener, which must
+ * leave this process before the filter's answers count: nobody would answer yet. So the filter lets
+ * one odd sendmsg and one odd seccomp through where the profile denies these calls, and a second
+ * filter, put on last, denies exactly the two (supervisor/model/bpf.py). The exec closes our copy.
+ */
+#include "helper.h"
+#include "plan.h"
+#include "syscalls.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+enum { SET_MODE_FILTER = 1, FLAG_SPEC_ALLOW = 1 << 2, FLAG_NEW_LISTENER = 1 << 3, FLAG_WAIT_KILLABLE_RECV = 1 << 5 }; /* linux/seccomp.h */
+enum { HANDOVER_FLAGS = 0x40c0 /* MSG_DONTWAIT | MSG_EOR | MSG_NOSIGNAL */, LEVEL_SOCKET = 1, TYPE_RIGHTS = 1 };
+
+struct filter_program { /* struct sock_fprog */
+    uint16_t length;
+    const void *instructions;
+};
+struct rights { /* struct cmsghdr with one descriptor */
+    uint64_t length;
+    int32_t level, type, fd, padding;
+};
+struct part { /* struct iovec */
+    const void *bytes;
+    uint64_t size;
+};
+struct message { /* struct msghdr as the kernel sees it */
+    const void *name;
+    int32_t name_length, padding;
+    const struct part *parts;
+    uint64_t part_count;
+    const void *control;
+    uint64_t control_length;
+    int32_t flags, padding_end;
+};
+
+static long install(const char *instructions, uint64_t size, long flags)
+{
+    struct filter_program program = {.length = (uint16_t)(size / 8), .instructions = instructions};
+    return sup_sys3(__NR_seccomp, SET_MODE_FILTER, flags, &program);
+}
+
+/* WAIT_KILLABLE_RECV (Linux 5.19): once its call is being answered, only a deadly signal interrupts it, so none is counted twice. */
+static long install_asking(const char *instructions, uint64_t size)
+{
+    long fd = install(instructions, size, FLAG_NEW_LISTENER | FLAG_WAIT_KILLABLE_RECV);
+    return fd == -EINVAL ? install(instructions, size, FLAG_NEW_LISTENER) : fd;
+}
+
+static long hand_over(int socket, long fd)
+{
+    struct sup_notice notice = {.kind = SUP_NOTICE_LISTENER};
+    struct rights rights = {.length = offsetof(struct rights, padding), .level = LEVEL_SOCKET, .type = TYPE_RIGHTS, .fd = (int32_t)fd};
+    struct part part = {.bytes = &notice, .size = sizeof notice};
+    struct message message = {.parts = &part, .part_count = 1, .control = &rights, .control_length = sizeof rights};
+    long r = sup_sys3(__NR_sendmsg, socket, &message, HANDOVER_FLAGS);
+    return r < 0 ? r : 0;
+}
+
+/* data: three programs, the first two of a and b bytes: the one that asks, the one that shuts the door behind the
+ * listener (b may be 0), and the one that needs no listener: where nobody takes one (no socket), where the kernel
+ * has none (EINVAL), and where our own surroundings have one already, which must be the only one (EBUSY). */
+long sup_install_filter(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const char *programs = (const char *)launch->plan + hook->data_off;
+    uint64_t first = (uint64_t)hook->a, second = (uint64_t)hook->b;
+    if (launch->listener_socket >= 0) {
+        long fd = install_asking(programs, first);
+        if (fd >= 0) {
+            long r = hand_over(launch->listener_socket, fd);
+            return r < 0 || second == 0 ? r : install(programs + first, second, FLAG_SPEC_ALLOW);
+        }
+        if (fd != -EBUSY && fd != -EINVAL)
+            return fd;
+    }
+    return install(programs + first + second, hook->data_len - first - second, 0);
+}
