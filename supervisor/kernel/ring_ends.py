@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two ends of a ring: one writes messages, the other reads them; bytes in, bytes out, order kept."""
+
+from __future__ import annotations
+
+import errno
+import os
+from _thread import allocate_lock
+
+from supervisor.errors import BrokenError, BusyError, ClosedError, ConfigError, CorruptError, OverrunError
+from supervisor.kernel.native import ffi, lib, now_ns
+from supervisor.kernel.segment import given
+from supervisor.model.grant import BROADCAST, READER, WRITER
+from supervisor.model.units import parse_duration_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any, Final, Self
+
+    Bytes = bytes | bytearray | memoryview
+    Duration = str | float | None
+
+FOR_EVER: Final = -1
+#: Spin this long before sleeping: waking a sleeping processor costs 80-100 us, seeing a message while spinning below one.
+#: On one processor whoever spins keeps the other side from running.
+SPIN_NS: Final = 40_000 if len(os.sched_getaffinity(0)) > 1 else 0
+#: Messages above this are copied one by one; below, joining them into one buffer is cheaper than a call each.
+JOIN_MAX_BYTES: Final = 8192
+BATCH_MESSAGES: Final = 4096
+BATCH_BYTES: Final = 1 << 20
+
+
+def timeout_ns(timeout: Duration) -> int:
+    """Nanoseconds from any spelling of a duration, -1 for None and ``infinity``; raises :class:`ConfigError`."""
+    if timeout is None:
+        return FOR_EVER
+    try:
+        amount = parse_duration_ns(timeout)
+    except ValueError as error:
+        raise ConfigError(f"timeout: {error}") from None
+    return FOR_EVER if amount == float("inf") else int(amount)
+
+
+class RingEnd:
+    """Owns this process's mapping of a ring and the sockets to the other side.
+
+    One thread or task uses an end at a time; a second gets :class:`BusyError`.
+    """
+
+    def __init__(self, name: str, pointer: Any, sockets: list[int]) -> None:
+        self.name = name
+        self._pointer = pointer
+        self._sockets = sockets
+        self._lock = allocate_lock()
+        #: A task waits at this end.
+        self.waiting = False
+
+    @property
+    def message_max(self) -> int:
+        """Bytes of the largest message that fits."""
+        with self:
+            return int(lib.sup_ring_message_max(self._pointer))
+
+    def fileno(self) -> int:
+        """The socket that becomes readable when what :meth:`arm` waits for is there; raises :class:`ClosedError`."""
+        self._check_open()
+        return self._sockets[0]
+
+    def arm(self, size: int = 0) -> bool:
+        """True when a message, or room for one of ``size`` bytes, is there. If not, :meth:`fileno` will become readable.
+
+        For event loops; call :meth:`disarm` before anything else. Raises EOFError, BrokenError, CorruptError, BusyError.
+        """
+        with self:
+            result = lib.sup_ring_arm(self._pointer, size)
+            return bool(result) if result >= 0 else self._fail(result)
+
+    def disarm(self) -> None:
+        """No more wake-ups are wanted."""
+        if self._pointer is not None:
+            lib.sup_ring_disarm(self._pointer)
+
+    def _wait(self, size: int, deadline_ns: int) -> bool:
+        """Sleep until a message or the room is there; False when the time is over."""
+        while True:
+            left = FOR_EVER if deadline_ns == FOR_EVER else max(0, deadline_ns - now_ns())
+            result = lib.sup_ring_wait(self._pointer, size, left, SPIN_NS)
+            if result == 0:
+                return True
+            if result == -errno.ETIMEDOUT:
+                return False
+            if result != -errno.EINTR:  # a signal: its handler has run by now, and may have raised
+                self._fail(result)
+
+    def _fail(self, result: int) -> Any:
+        if result == -errno.ESHUTDOWN:
+            raise EOFError(f"the writer of {self.name} has closed it and everything is read")
+        if result in (-errno.EPIPE, -errno.ENOTCONN):
+            raise BrokenError(f"the other side of ring {self.name} is gone")
+        if result == -errno.EBADMSG:
+            raise CorruptError(f"the memory of ring {self.name} is damaged")
+        raise OSError(-result, os.strerror(-result))
+
+    def _check_open(self) -> None:
+        if self._pointer is None:
+            raise ClosedError(f"this end of ring {self.name} is closed")
+
+    def __enter__(self) -> Self:
+        """Take the end for one call."""
+        if not self._lock.acquire(False):
+            raise BusyError(f"this end of ring {self.name} is in use by another thread")
+        if self._pointer is None:
+            self._lock.release()
+            self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @property
+    def closed(self) -> bool:
+        return self._pointer is None
+
+    def close(self) -> None:
+        """Unmap and hang up: the other side reads what is there, then hears of the end. Safe to call twice."""
+        if self._pointer is None:
+            return
+        with self:
+            lib.sup_ring_close(self._pointer)
+            self._pointer = None
+            for fd in self._sockets:
+                os.close(fd)
+            self._sockets = []
+
+    def __del__(self) -> None:
+        if getattr(self, "_pointer", None) is not None:
+            self.close()
+
+
+def _opened(pointer: Any, name: str, sockets: list[int]) -> Any:
+    """The pointer, or the error that opening met; the sockets are closed then."""
+    if pointer != ffi.NULL:
+        return pointer
+    number = ffi.errno
+    for fd in sockets:
+        os.close(fd)
+    if number == errno.EBADMSG:
+        raise CorruptError(f"the memory of ring {name} is damaged, or is no ring of this size")
+    if number == errno.EPERM:
+        raise ConfigError(f"{name}: the ring is sealed, no process can begin to write")
+    raise OSError(number, os.strerror(number))
+
+
+class WriterEnd(RingEnd):
+    """The end that writes: the only process that can change the messages."""
+
+    def __init__(self, name: str, fd: int, capacity: int, broadcast: bool, cells: list[int], sockets: list[int]) -> None:
+        """Owns ``sockets``; borrows the memory's descriptors until it returns. Raises CorruptError, ConfigError, OSError."""
+        super().__init__(name, _opened(lib.sup_ring_open_writer(fd, capacity, broadcast), name, sockets), sockets)
+        self.broadcast = broadcast
+        for slot, (cell, socket) in enumerate(zip(cells, sockets, strict=True)):
+            result = lib.sup_ring_set_reader(self._pointer, slot, cell, socket)
+            if result < 0:
+                self.close()
+                self._fail(result)
+
+    @classmethod
+    def open(cls, name: str) -> Self:
+        """The writing end of this name that this process was given; raises ConfigError, CorruptError."""
+        grant = given(name, WRITER, "writing end of a ring")
+        return cls(name, grant.fds[0], grant.size_bytes, grant.mode == BROADCAST, list(grant.fds[1::2]), list(grant.fds[2::2]))
+
+    def connect(self, cell: int, socket: int, instead_of: int) -> None:
+        """A new process reads in the place of one that is gone; owns ``socket``."""
+        with self:
+            old, self._sockets[instead_of] = self._sockets[instead_of], socket
+            result = lib.sup_ring_set_reader(self._pointer, instead_of, cell, socket)
+            os.close(old)
+            if result < 0:
+                self._fail(result)
+
+    def write(self, message: Bytes, timeout: Duration = None) -> None:
+        """Write one message; on a queue wait for room.
+
+        Raises:
+            TimeoutError: nothing was written; a ``timeout`` of 0 does not wait at all.
+            ConfigError: too big for this ring, whatever is free.
+            BrokenError: the reader is gone, as far as is known: its death is noticed when there is no room, or it slept.
+            CorruptError, ClosedError, BusyError.
+        """
+        with self:
+            if not self._write(message, timeout):
+                raise TimeoutError(f"no room in ring {self.name} for {len(message)} bytes in time")
+
+    def try_write(self, message: Bytes) -> bool:
+        """Write one message if there is room for it now; raises what :meth:`write` raises but TimeoutError."""
+        with self:
+            return self._write(message, 0)
+
+    def _write(self, message: Bytes, timeout: Duration) -> bool:
+        raw = ffi.from_buffer(message)
+        result = lib.sup_ring_write(self._pointer, raw, len(raw))
+        if result == 1:
+            return True
+        if result == -errno.EAGAIN:
+            limit = timeout_ns(timeout)
+            if not self._wait(len(raw), limit if limit == FOR_EVER else now_ns() + limit):
+                return False
+            result = lib.sup_ring_write(self._pointer, raw, len(raw))
+        return True if result == 1 else self._refuse(result, len(raw))
+
+    def write_many(self, messages: Sequence[Bytes], timeout: Duration = None) -> int:
+        """Write messages in order with few calls; how many were written: all, unless the time was over before.
+
+        Raises what :meth:`write` raises but TimeoutError; what was written by then stays written.
+        """
+        limit = timeout_ns(timeout)
+        deadline = limit if limit == FOR_EVER else now_ns() + limit
+        done = 0
+        with self:
+            while done < len(messages):
+                written = self._write_batch(messages, done)
+                done += written
+                if written == 0 and not self._wait(len(messages[done]), deadline):
+                    break
+        return done
+
+    def _write_batch(self, messages: Sequence[Bytes], first: int) -> int:
+        """Write what there is room for, without waiting; how many."""
+        if len(messages[first]) > JOIN_MAX_BYTES:
+            raw = ffi.from_buffer(messages[first])
+            result = lib.sup_ring_write(self._pointer, raw, len(raw))
+            return 1 if result == 1 else 0 if result == -errno.EAGAIN else self._refuse(result, len(raw))
+        batch = messages[first : first + BATCH_MESSAGES]
+        sizes = list(map(len, batch))
+        if max(sizes) > JOIN_MAX_BYTES:
+            large = next(n for n, size in enumerate(sizes) if size > JOIN_MAX_BYTES)
+            batch, sizes = batch[:large], sizes[:large]
+        result = lib.sup_ring_write_many(self._pointer, b"".join(batch), ffi.new("uint32_t[]", sizes), len(sizes))
+        return int(result) if result > 0 else 0 if result == -errno.EAGAIN else self._refuse(result, sizes[0])
+
+    def _refuse(self, result: int, size: int) -> Any:
+        if result == -errno.EMSGSIZE:
+            raise ConfigError(
+                f"a message of {size} bytes does not fit into ring {self.name}, "
+                f"which takes {lib.sup_ring_message_max(self._pointer)}: make it with more capacity"
+            )
+        return self._fail(result)
+
+
+class ReaderEnd(RingEnd):
+    """The end that reads; it can change nothing but its own position."""
+
+    def __init__(self, name: str, fd: int, capacity: int, broadcast: bool, cell: int, socket: int) -> None:
+        """Owns ``socket``; borrows the memory's descriptors until it returns. Raises CorruptError, OSError."""
+        super().__init__(name, _opened(lib.sup_ring_open_reader(fd, cell, socket, capacity, broadcast), name, [socket]), [socket])
+        self.broadcast = broadcast
+        #: Messages of a broadcast that were overwritten before they were read, since this end was opened.
+        self.lost = 0
+        self._bytes = ffi.buffer(lib.sup_ring_messages(self._pointer), 2 * capacity)
+        self._starts = ffi.new("uint64_t[]", BATCH_MESSAGES)
+        self._ends = ffi.new("uint64_t[]", BATCH_MESSAGES)
+        self._lost = ffi.new("int64_t *")
+
+    @classmethod
+    def open(cls, name: str) -> Self:
+        """The reading end of this name that this process was given; raises ConfigError, CorruptError."""
+        grant = given(name, READER, "reading end of a ring")
+        return cls(name, grant.fds[0], grant.size_bytes, grant.mode == BROADCAST, *grant.fds[1:])
+
+    def read(self, timeout: Duration = None) -> bytes:
+        """The next message; waits for it.
+
+        Raises:
+            TimeoutError: there was none in time; a ``timeout`` of 0 does not wait at all.
+            EOFError: the writer has closed its end and everything is read.
+            BrokenError: the writer has died, and everything it had committed is read.
+            OverrunError: messages of a broadcast were lost; the next call goes on behind them.
+            CorruptError: what is there cannot be a message. ClosedError, BusyError.
+        """
+        messages = self._read(1, timeout)
+        if not messages:
+            raise TimeoutError(f"no message in ring {self.name} in time")
+        return messages[0]
+
+    def read_many(self, max_messages: int = BATCH_MESSAGES, timeout: Duration = None) -> list[bytes]:
+        """Messages that are there, at least one: waits for the first only. An empty list: there was none in time.
+
+        Raises what :meth:`read` raises but TimeoutError.
+        """
+        return self._read(min(max_messages, BATCH_MESSAGES), timeout)
+
+    def read_into(self, buffer: bytearray | memoryview, timeout: Duration = None) -> int:
+        """Copy the next message into ``buffer`` and return its size; raises what :meth:`read` raises.
+
+        A message larger than the buffer is :class:`ConfigError`, and stays where it is. After OverrunError the buffer holds
+        remains.
+        """
+        with self, memoryview(buffer).cast("B") as target:
+            if not self._peek(1, timeout):
+                raise TimeoutError(f"no message in ring {self.name} in time")
+            start, size = self._starts[0], self._ends[0] - self._starts[0]
+            if size > len(target):
+                raise ConfigError(f"buffer: a message of {size} bytes does not fit into {len(target)}")
+            ffi.memmove(target, lib.sup_ring_messages(self._pointer) + start, size)
+            self._advance()
+            return int(size)
+
+    def _read(self, most: int, timeout: Duration) -> list[bytes]:
+        with self:
+            count = self._peek(most, timeout)
+            if count == 0:
+                return []
+            whole = self._bytes
+            if count == 1:
+                messages = [whole[self._starts[0] : self._ends[0]]]
+            else:
+                starts, ends = ffi.unpack(self._starts, count), ffi.unpack(self._ends, count)
+                messages = [whole[start:end] for start, end in zip(starts, ends, strict=True)]
+            self._advance()
+            return messages
+
+    def _peek(self, most: int, timeout: Duration) -> int:
+        """How many messages lie at the offsets in ``_starts`` and ``_ends``; 0 when the time is over."""
+        count = lib.sup_ring_peek(self._pointer, self._starts, self._ends, most, BATCH_BYTES, self._lost)
+        if count == 0:
+            limit = timeout_ns(timeout)
+            if not self._wait(0, limit if limit == FOR_EVER else now_ns() + limit):
+                return 0
+            count = lib.sup_ring_peek(self._pointer, self._starts, self._ends, most, BATCH_BYTES, self._lost)
+        return int(count) if count >= 0 else self._lose(count)
+
+    def _advance(self) -> None:
+        """Give the messages back; raises OverrunError when they were overwritten while they were copied."""
+        result = lib.sup_ring_advance(self._pointer, self._lost)
+        if result < 0:
+            self._lose(result)
+
+    def _lose(self, result: int) -> Any:
+        if result != -errno.EOVERFLOW:
+            return self._fail(result)
+        self.lost += self._lost[0]
+        raise OverrunError(self._lost[0])
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Messages until the writer closes its end; raises BrokenError when it died."""
+        while True:
+            try:
+                yield from self._read(BATCH_MESSAGES, None)
+            except EOFError:
+                return
