@@ -92,6 +92,24 @@ static void hang_up(struct memory *memory, int number, int side)
     memory->sockets[number][side] = -1;
 }
 
+/* ThreadSanitizer compares addresses, and each end has mapped the memory at its own: let the reader use the writer's. */
+static void join_addresses(struct sup_ring *writer, struct sup_ring *reader, int number)
+{
+    munmap(reader->messages, 2 * CAPACITY);
+    munmap((void *)(uintptr_t)reader->peers[0].side, PAGE);
+    munmap((void *)(uintptr_t)writer->peers[number].side, PAGE);
+    reader->messages = writer->messages;
+    reader->peers[0].side = writer->own;
+    writer->peers[number].side = reader->own;
+}
+
+static void part_addresses(struct sup_ring *writer, struct sup_ring *reader, int number)
+{
+    reader->messages = NULL;
+    reader->peers[0].side = NULL;
+    writer->peers[number].side = NULL;
+}
+
 /* The size and the bytes of a message follow from its number, so that whoever reads it can tell. */
 static uint32_t size_of(uint64_t number) { return (uint32_t)(number * 2654435761u % 997); }
 
@@ -156,23 +174,29 @@ static void messages_keep_their_order_and_their_bytes(void)
     free_memory(&memory);
 }
 
+struct speaker {
+    struct memory *memory;
+    struct sup_ring *ring;
+};
+
 static void *write_all(void *given)
 {
-    struct memory *memory = given;
-    struct sup_ring *ring = open_writer(memory);
+    struct speaker *speaker = given;
     for (uint64_t number = 0; number < 30000; number++)
-        write_number(ring, number);
-    sup_ring_close(ring);
-    hang_up(memory, 0, 0);
+        write_number(speaker->ring, number);
+    atomic_store(&speaker->ring->own->state, SUP_RING_CLOSED);
+    hang_up(speaker->memory, 0, 0);
     return NULL;
 }
 
 static void two_threads_hand_over_everything(void)
 {
     struct memory memory = make_memory(0);
-    struct sup_ring *reader = open_reader(&memory, 0);
+    struct sup_ring *writer = open_writer(&memory), *reader = open_reader(&memory, 0);
+    struct speaker speaker = {.memory = &memory, .ring = writer};
+    join_addresses(writer, reader, 0);
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, write_all, &memory) == 0);
+    CHECK(pthread_create(&thread, NULL, write_all, &speaker) == 0);
     uint64_t starts[BATCH], ends[BATCH], read = 0;
     int64_t lost;
     for (;;) {
@@ -188,12 +212,14 @@ static void two_threads_hand_over_everything(void)
     }
     CHECK(read == 30000);
     CHECK(pthread_join(thread, NULL) == 0);
+    part_addresses(writer, reader, 0);
     sup_ring_close(reader);
+    sup_ring_close(writer);
     free_memory(&memory);
 }
 
 struct listener {
-    struct memory *memory;
+    struct sup_ring *ring;
     int number;
     uint64_t heard, lost;
 };
@@ -201,7 +227,7 @@ struct listener {
 static void *listen_to_all(void *given)
 {
     struct listener *listener = given;
-    struct sup_ring *reader = open_reader(listener->memory, listener->number);
+    struct sup_ring *reader = listener->ring;
     uint64_t starts[BATCH], ends[BATCH], next = 0;
     int64_t lost;
     for (;;) {
@@ -224,7 +250,6 @@ static void *listen_to_all(void *given)
         next += (uint64_t)n;
         listener->heard += (uint64_t)n;
     }
-    sup_ring_close(reader);
     return NULL;
 }
 
@@ -235,19 +260,24 @@ static void every_thread_that_listens_hears_or_is_told_its_loss(void)
     struct listener listeners[READERS];
     pthread_t threads[READERS];
     for (int i = 0; i < READERS; i++) {
-        listeners[i] = (struct listener){.memory = &memory, .number = i};
-        CHECK(pthread_create(&threads[i], NULL, listen_to_all, &listeners[i]) == 0);
+        listeners[i] = (struct listener){.ring = open_reader(&memory, i), .number = i};
+        join_addresses(writer, listeners[i].ring, i);
     }
+    for (int i = 0; i < READERS; i++)
+        CHECK(pthread_create(&threads[i], NULL, listen_to_all, &listeners[i]) == 0);
     for (uint64_t number = 0; number < 60000; number++)
         write_number(writer, number);
-    sup_ring_close(writer);
+    atomic_store(&writer->own->state, SUP_RING_CLOSED);
     for (int i = 0; i < READERS; i++)
         hang_up(&memory, i, 0);
     for (int i = 0; i < READERS; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0);
         CHECK(listeners[i].heard + listeners[i].lost == 60000);
         CHECK(listeners[i].heard > 0);
+        part_addresses(writer, listeners[i].ring, i);
+        sup_ring_close(listeners[i].ring);
     }
+    sup_ring_close(writer);
     free_memory(&memory);
 }
 
