@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PAGE: Final = os.sysconf("SC_PAGESIZE")
 READERS_MAX: Final = 64
+_WRITER, _READER = 0, 1
 
 
 def _socket_pair() -> list[int]:
@@ -34,7 +35,7 @@ class _Cell:
 
     def __init__(self, name: str, capacity: int, index: int, count: int) -> None:
         self.fd = memfd.create(name, _PAGE)
-        self.sockets: list[int] = [-1, -1]  # the writer's, the reader's
+        self.sockets = [-1, -1]
         self.given = [False, False]
         self.read_only_fd = -1
         try:
@@ -45,19 +46,24 @@ class _Cell:
             self.close()
             raise
 
-    def release(self) -> None:
-        """Close our copies of the sockets that were given away."""
-        for which in (0, 1):
-            if self.given[which] and self.sockets[which] >= 0:
-                os.close(self.sockets[which])
-                self.sockets[which] = -1
+    def release(self, *sides: int) -> None:
+        """Close our copies of these sides' sockets, when they were given away."""
+        for side in sides:
+            if self.given[side] and self.sockets[side] >= 0:
+                os.close(self.sockets[side])
+                self.sockets[side] = -1
+
+    def take(self, side: int) -> None:
+        """This side's socket belongs to an end in this process from now on."""
+        self.given[side] = True
+        self.sockets[side] = -1
 
     def renew(self) -> None:
         """Another socket pair, for another process in the reader's place."""
         check(lib.sup_ring_renew(self.fd))
         pair = _socket_pair()
         self.given = [True, True]
-        self.release()
+        self.release(_WRITER, _READER)
         self.sockets, self.given = pair, [False, False]
 
     def close(self) -> None:
@@ -108,11 +114,10 @@ class Ring:
     def take_writer(self, kind: type[Writer]) -> Writer:
         """The writing end, in this process; seals the ring. Raises BusyError when it is taken, OSError, ClosedError."""
         self._check_writer()
-        sockets = [os.dup(cell.sockets[0]) for cell in self._cells]
-        made = kind(self.name, self._fd, self.capacity, self.broadcast, [cell.read_only_fd for cell in self._cells], sockets)
+        cells, sockets = [cell.read_only_fd for cell in self._cells], [cell.sockets[_WRITER] for cell in self._cells]
+        made = kind(self.name, self._fd, self.capacity, self.broadcast, cells, sockets)
         for cell in self._cells:
-            cell.given[0] = True
-            cell.release()
+            cell.take(_WRITER)
         self._writer_taken = True
         self.seal()
         return made
@@ -120,9 +125,8 @@ class Ring:
     def take_reader(self, number: int, kind: type[Reader]) -> Reader:
         """The ``number``-th reading end, in this process. Raises BusyError when it is taken, OSError, ClosedError."""
         cell = self._free_cell(number)
-        made = kind(self.name, self._read_only_fd, self.capacity, self.broadcast, cell.fd, os.dup(cell.sockets[1]))
-        cell.given[1] = True
-        cell.release()
+        made = kind(self.name, self._read_only_fd, self.capacity, self.broadcast, cell.fd, cell.sockets[_READER])
+        cell.take(_READER)
         return made
 
     # ---- giving them to jobs ----
@@ -134,21 +138,21 @@ class Ring:
             raise ConfigError(f"{self.name}: is sealed, no process can begin to write")
         fds = [self._fd]
         for cell in self._cells:
-            cell.given[0] = True
-            fds += [cell.read_only_fd, cell.sockets[0]]
+            cell.given[_WRITER] = True
+            fds += [cell.read_only_fd, cell.sockets[_WRITER]]
         self._writer_given = True
         return self._grant(WRITER, fds)
 
     def grant_reader(self, number: int = 0) -> Grant:
         """The ``number``-th reading end, for a job. Raises BusyError when it is taken, ClosedError."""
         cell = self._free_cell(number)
-        cell.given[1] = True
-        return self._grant(READER, [self._read_only_fd, cell.fd, cell.sockets[1]])
+        cell.given[_READER] = True
+        return self._grant(READER, [self._read_only_fd, cell.fd, cell.sockets[_READER]])
 
     def release(self) -> None:
         """The jobs that were granted ends have started: close our copies, so that a job's death is noticed at once."""
         for cell in self._cells:
-            cell.release()
+            cell.release(_WRITER, _READER)
 
     def renew_reader(self, writer: WriterEnd, number: int = 0) -> None:
         """The job that read has ended: make its end free again, for a successor that goes on where it stopped.
@@ -158,9 +162,8 @@ class Ring:
         self._check_open()
         cell = self._cells[number]
         cell.renew()
-        writer.connect(cell.read_only_fd, os.dup(cell.sockets[0]), instead_of=number)
-        cell.given[0] = True
-        cell.release()
+        writer.connect(cell.read_only_fd, cell.sockets[_WRITER], instead_of=number)
+        cell.take(_WRITER)
 
     def seal(self) -> None:
         """From now on nobody can begin to write messages; the writer that has the ring mapped goes on. Raises OSError."""
@@ -182,7 +185,7 @@ class Ring:
         self._check_open()
         if not 0 <= number < len(self._cells):
             raise ConfigError(f"number: {self.name} has {len(self._cells)} readers, counted from 0, not {number}")
-        if self._cells[number].given[1]:
+        if self._cells[number].given[_READER]:
             raise BusyError(f"reader {number} of {self.name} is taken")
         return self._cells[number]
 

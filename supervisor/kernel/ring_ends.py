@@ -138,32 +138,30 @@ class RingEnd:
             self.close()
 
 
-def _opened(pointer: Any, name: str, sockets: list[int]) -> Any:
-    """The pointer, or the error that opening met; the sockets are closed then."""
+def _opened(pointer: Any, name: str) -> Any:
+    """The pointer, or the error that opening met."""
     if pointer != ffi.NULL:
         return pointer
-    number = ffi.errno
-    for fd in sockets:
-        os.close(fd)
-    if number == errno.EBADMSG:
+    if ffi.errno == errno.EBADMSG:
         raise CorruptError(f"the memory of ring {name} is damaged, or is no ring of this size")
-    if number == errno.EPERM:
+    if ffi.errno == errno.EPERM:
         raise ConfigError(f"{name}: the ring is sealed, no process can begin to write")
-    raise OSError(number, os.strerror(number))
+    raise OSError(ffi.errno, os.strerror(ffi.errno))
 
 
 class WriterEnd(RingEnd):
     """The end that writes: the only process that can change the messages."""
 
     def __init__(self, name: str, fd: int, capacity: int, broadcast: bool, cells: list[int], sockets: list[int]) -> None:
-        """Owns ``sockets``; borrows the memory's descriptors until it returns. Raises CorruptError, ConfigError, OSError."""
-        super().__init__(name, _opened(lib.sup_ring_open_writer(fd, capacity, broadcast), name, sockets), sockets)
+        """Owns ``sockets`` when it succeeds; borrows the memory's descriptors. Raises CorruptError, ConfigError, OSError."""
+        super().__init__(name, _opened(lib.sup_ring_open_writer(fd, capacity, broadcast), name), [])
         self.broadcast = broadcast
         for slot, (cell, socket) in enumerate(zip(cells, sockets, strict=True)):
             result = lib.sup_ring_set_reader(self._pointer, slot, cell, socket)
             if result < 0:
                 self.close()
                 self._fail(result)
+        self._sockets = sockets
 
     @classmethod
     def open(cls, name: str) -> Self:
@@ -172,13 +170,13 @@ class WriterEnd(RingEnd):
         return cls(name, grant.fds[0], grant.size_bytes, grant.mode == BROADCAST, list(grant.fds[1::2]), list(grant.fds[2::2]))
 
     def connect(self, cell: int, socket: int, instead_of: int) -> None:
-        """A new process reads in the place of one that is gone; owns ``socket``."""
+        """A new process reads in the place of one that is gone; owns ``socket`` when it succeeds."""
         with self:
-            old, self._sockets[instead_of] = self._sockets[instead_of], socket
             result = lib.sup_ring_set_reader(self._pointer, instead_of, cell, socket)
-            os.close(old)
             if result < 0:
                 self._fail(result)
+            os.close(self._sockets[instead_of])
+            self._sockets[instead_of] = socket
 
     def write(self, message: Bytes, timeout: Duration = None) -> None:
         """Write one message; on a queue wait for room.
@@ -253,8 +251,8 @@ class ReaderEnd(RingEnd):
     """The end that reads; it can change nothing but its own position."""
 
     def __init__(self, name: str, fd: int, capacity: int, broadcast: bool, cell: int, socket: int) -> None:
-        """Owns ``socket``; borrows the memory's descriptors until it returns. Raises CorruptError, OSError."""
-        super().__init__(name, _opened(lib.sup_ring_open_reader(fd, cell, socket, capacity, broadcast), name, [socket]), [socket])
+        """Owns ``socket`` when it succeeds; borrows the memory's descriptors. Raises CorruptError, OSError."""
+        super().__init__(name, _opened(lib.sup_ring_open_reader(fd, cell, socket, capacity, broadcast), name), [socket])
         self.broadcast = broadcast
         #: Messages of a broadcast that were overwritten before they were read, since this end was opened.
         self.lost = 0
