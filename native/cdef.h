@@ -132,6 +132,8 @@ int64_t sup_ring_peek(struct sup_ring *ring, uint64_t *ret_starts, uint64_t *ret
 const char *sup_ring_messages(const struct sup_ring *ring); /* twice the capacity */
 /* Give back what was peeked. -EOVERFLOW as above: what was copied since the peek is not to be trusted. */
 int64_t sup_ring_advance(struct sup_ring *ring, int64_t *ret_lost);
+/* Peek, copy out and advance, for one message: its size. -EAGAIN none there, -EMSGSIZE it is larger and stays. */
+int64_t sup_ring_read(struct sup_ring *ring, void *ret_bytes, uint64_t size, int64_t *ret_lost);
 
 /* Until a message is there, or room for a message of size bytes. arm: 1 it is there, 0 the socket will be readable when it is
  * (then call disarm); wait: 0, -ETIMEDOUT, -EINTR. Both: -ESHUTDOWN the writer closed and all is read, -EPIPE the other side is

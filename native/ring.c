@@ -236,6 +236,19 @@ int64_t sup_ring_advance(struct sup_ring *ring, int64_t *ret_lost)
     return 0;
 }
 
+int64_t sup_ring_read(struct sup_ring *ring, void *ret_bytes, uint64_t size, int64_t *ret_lost)
+{
+    uint64_t start, end;
+    int64_t r = sup_ring_peek(ring, &start, &end, 1, UINT64_MAX, ret_lost);
+    if (r <= 0)
+        return r < 0 ? r : -EAGAIN;
+    if (end - start > size)
+        return overrun(ring, ring->index) ? sup_ring_advance(ring, ret_lost) : -EMSGSIZE;
+    memcpy(ret_bytes, ring->messages + start, end - start);
+    r = sup_ring_advance(ring, ret_lost);
+    return r < 0 ? r : (int64_t)(end - start);
+}
+
 /* ---- waiting ---- */
 
 /* 1 when what is waited for is there, 0 when not, or an error that only the data shows. */

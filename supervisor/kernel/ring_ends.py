@@ -28,18 +28,21 @@ SPIN_NS: Final = 40_000 if len(os.sched_getaffinity(0)) > 1 else 0
 #: Messages above this are copied one by one; below, joining them into one buffer is cheaper than a call each.
 JOIN_MAX_BYTES: Final = 8192
 BATCH_MESSAGES: Final = 4096
-BATCH_BYTES: Final = 1 << 20
+#: A message up to this goes through memory of ours, which saves two calls.
+SCRATCH_BYTES: Final = 2048
+#: More at once than this would be fresh memory at each call: the allocator gives it back to the kernel in between.
+BATCH_BYTES: Final = 256 << 10
 
 
-def timeout_ns(timeout: Duration) -> int:
-    """Nanoseconds from any spelling of a duration, -1 for None and ``infinity``; raises :class:`ConfigError`."""
+def deadline_ns(timeout: Duration) -> int:
+    """When a time-out in any spelling is over, -1 for None and ``infinity``; raises :class:`ConfigError`."""
     if timeout is None:
         return FOR_EVER
     try:
         amount = parse_duration_ns(timeout)
     except ValueError as error:
         raise ConfigError(f"timeout: {error}") from None
-    return FOR_EVER if amount == float("inf") else int(amount)
+    return FOR_EVER if amount == float("inf") else now_ns() + int(amount)
 
 
 class RingEnd:
@@ -109,11 +112,14 @@ class RingEnd:
     def __enter__(self) -> Self:
         """Take the end for one call."""
         if not self._lock.acquire(False):
-            raise BusyError(f"this end of ring {self.name} is in use by another thread")
+            self._refuse_second()
         if self._pointer is None:
             self._lock.release()
             self._check_open()
         return self
+
+    def _refuse_second(self) -> None:
+        raise BusyError(f"this end of ring {self.name} is in use by another thread")
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
@@ -187,9 +193,16 @@ class WriterEnd(RingEnd):
             BrokenError: the reader is gone, as far as is known: its death is noticed when there is no room, or it slept.
             CorruptError, ClosedError, BusyError.
         """
-        with self:
-            if not self._write(message, timeout):
-                raise TimeoutError(f"no room in ring {self.name} for {len(message)} bytes in time")
+        if not self._lock.acquire(False):
+            self._refuse_second()
+        try:  # the one call of the ordinary case is spelled out: each Python call would cost a tenth of it
+            raw = message if type(message) is bytes else ffi.from_buffer(message)  # cffi passes bytes as they are
+            if self._pointer is None or lib.sup_ring_write(self._pointer, raw, len(raw)) != 1:
+                self._check_open()
+                if not self._write(message, timeout):
+                    raise TimeoutError(f"no room in ring {self.name} for {len(raw)} bytes in time")
+        finally:
+            self._lock.release()
 
     def try_write(self, message: Bytes) -> bool:
         """Write one message if there is room for it now; raises what :meth:`write` raises but TimeoutError."""
@@ -197,13 +210,12 @@ class WriterEnd(RingEnd):
             return self._write(message, 0)
 
     def _write(self, message: Bytes, timeout: Duration) -> bool:
-        raw = ffi.from_buffer(message)
+        raw = message if type(message) is bytes else ffi.from_buffer(message)  # cffi passes bytes as they are
         result = lib.sup_ring_write(self._pointer, raw, len(raw))
         if result == 1:
             return True
         if result == -errno.EAGAIN:
-            limit = timeout_ns(timeout)
-            if not self._wait(len(raw), limit if limit == FOR_EVER else now_ns() + limit):
+            if not self._wait(len(raw), deadline_ns(timeout)):
                 return False
             result = lib.sup_ring_write(self._pointer, raw, len(raw))
         return True if result == 1 else self._refuse(result, len(raw))
@@ -213,8 +225,7 @@ class WriterEnd(RingEnd):
 
         Raises what :meth:`write` raises but TimeoutError; what was written by then stays written.
         """
-        limit = timeout_ns(timeout)
-        deadline = limit if limit == FOR_EVER else now_ns() + limit
+        deadline = deadline_ns(timeout)
         done = 0
         with self:
             while done < len(messages):
@@ -227,7 +238,8 @@ class WriterEnd(RingEnd):
     def _write_batch(self, messages: Sequence[Bytes], first: int) -> int:
         """Write what there is room for, without waiting; how many."""
         if len(messages[first]) > JOIN_MAX_BYTES:
-            raw = ffi.from_buffer(messages[first])
+            message = messages[first]
+            raw = message if type(message) is bytes else ffi.from_buffer(message)
             result = lib.sup_ring_write(self._pointer, raw, len(raw))
             return 1 if result == 1 else 0 if result == -errno.EAGAIN else self._refuse(result, len(raw))
         batch = messages[first : first + BATCH_MESSAGES]
@@ -260,6 +272,8 @@ class ReaderEnd(RingEnd):
         self._starts = ffi.new("uint64_t[]", BATCH_MESSAGES)
         self._ends = ffi.new("uint64_t[]", BATCH_MESSAGES)
         self._lost = ffi.new("int64_t *")
+        self._scratch = ffi.new("char[]", SCRATCH_BYTES)
+        self._scratch_bytes = ffi.buffer(self._scratch)
 
     @classmethod
     def open(cls, name: str) -> Self:
@@ -277,10 +291,22 @@ class ReaderEnd(RingEnd):
             OverrunError: messages of a broadcast were lost; the next call goes on behind them.
             CorruptError: what is there cannot be a message. ClosedError, BusyError.
         """
-        messages = self._read(1, timeout)
-        if not messages:
-            raise TimeoutError(f"no message in ring {self.name} in time")
-        return messages[0]
+        if not self._lock.acquire(False):
+            self._refuse_second()
+        try:  # spelled out as in write
+            if self._pointer is not None:
+                size = lib.sup_ring_read(self._pointer, self._scratch, SCRATCH_BYTES, self._lost)
+                if size >= 0:
+                    found: bytes = self._scratch_bytes[:size]
+                    return found
+            self._check_open()
+            if not self._peek(1, timeout):
+                raise TimeoutError(f"no message in ring {self.name} in time")
+            message: bytes = self._bytes[self._starts[0] : self._ends[0]]
+            self._advance()
+            return message
+        finally:
+            self._lock.release()
 
     def read_many(self, max_messages: int = BATCH_MESSAGES, timeout: Duration = None) -> list[bytes]:
         """Messages that are there, at least one: waits for the first only. An empty list: there was none in time.
@@ -295,15 +321,15 @@ class ReaderEnd(RingEnd):
         A message larger than the buffer is :class:`ConfigError`, and stays where it is. After OverrunError the buffer holds
         remains.
         """
-        with self, memoryview(buffer).cast("B") as target:
-            if not self._peek(1, timeout):
+        with self, ffi.from_buffer(buffer, require_writable=True) as into:
+            size = lib.sup_ring_read(self._pointer, into, len(into), self._lost)
+            if size == -errno.EAGAIN and self._wait(0, deadline_ns(timeout)):
+                size = lib.sup_ring_read(self._pointer, into, len(into), self._lost)
+            if size == -errno.EAGAIN:
                 raise TimeoutError(f"no message in ring {self.name} in time")
-            start, size = self._starts[0], self._ends[0] - self._starts[0]
-            if size > len(target):
-                raise ConfigError(f"buffer: a message of {size} bytes does not fit into {len(target)}")
-            ffi.memmove(target, lib.sup_ring_messages(self._pointer) + start, size)
-            self._advance()
-            return int(size)
+            if size == -errno.EMSGSIZE:
+                raise ConfigError(f"buffer: the next message does not fit into {len(into)} bytes")
+            return int(size) if size >= 0 else self._lose(size)
 
     def _read(self, most: int, timeout: Duration) -> list[bytes]:
         with self:
@@ -323,8 +349,7 @@ class ReaderEnd(RingEnd):
         """How many messages lie at the offsets in ``_starts`` and ``_ends``; 0 when the time is over."""
         count = lib.sup_ring_peek(self._pointer, self._starts, self._ends, most, BATCH_BYTES, self._lost)
         if count == 0:
-            limit = timeout_ns(timeout)
-            if not self._wait(0, limit if limit == FOR_EVER else now_ns() + limit):
+            if not self._wait(0, deadline_ns(timeout)):
                 return 0
             count = lib.sup_ring_peek(self._pointer, self._starts, self._ends, most, BATCH_BYTES, self._lost)
         return int(count) if count >= 0 else self._lose(count)
