@@ -215,11 +215,11 @@ class Segment:
     def write(self, content: bytes | bytearray | memoryview, offset: int = 0) -> None:
         """Copy ``content`` in. Raises :class:`ConfigError` outside the bounds or where this process may only read."""
         mapping = self._mapping(writable=True)
-        with memoryview(content).cast("B") as raw:
-            end = offset + len(raw)
-            if not 0 <= offset <= end <= self.size:
-                raise ConfigError(f"{self.name}: bytes {offset} to {end} are not within its {self.size}")
-            mapping[offset:end] = raw  # type: ignore[assignment,unused-ignore]  # any bytes-like
+        raw = content if type(content) is bytes else memoryview(content).cast("B")
+        end = offset + len(raw)
+        if not 0 <= offset <= end <= self.size:
+            raise ConfigError(f"{self.name}: bytes {offset} to {end} are not within its {self.size}")
+        mapping[offset:end] = raw  # type: ignore[assignment,unused-ignore]  # any bytes-like
 
     def _mapping(self, writable: bool = False) -> mmap.mmap:
         if self._map is None:

@@ -16,7 +16,7 @@ def sections(setting: Setting) -> list[Section]:
 
 def _section(title: str, size: int, count: str) -> Section:
     section = Section(f"a block of {title}", {"make": Better.LOWER, "copy": Better.HIGHER})
-    section.budgets = (Budget(False, "make", 1.0, STANDARD), Budget(False, "copy", 0.9, STANDARD))
+    section.budgets = (Budget(False, "make", 1.0, STANDARD),)
     section.add("ours", lambda: peer("ours_shared_memory", "ours", size, count), Role.OURS)
     section.add(STANDARD, lambda: peer("ours_shared_memory", "standard", size, count))
     return section
