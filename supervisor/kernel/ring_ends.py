@@ -299,6 +299,8 @@ class ReaderEnd(RingEnd):
                 if size >= 0:
                     found: bytes = self._scratch_bytes[:size]
                     return found
+                if size not in (-errno.EAGAIN, -errno.EMSGSIZE):
+                    self._lose(size)
             self._check_open()
             if not self._peek(1, timeout):
                 raise TimeoutError(f"no message in ring {self.name} in time")

@@ -157,11 +157,18 @@ class BroadcastAgainstList(RuleBasedStateMachine):
         assert self.writer.write_many(many, timeout=0) == len(many)
         self.model += many
 
-    @rule(number=st.integers(0, 2), most=st.integers(1, 40))
-    def read(self, number: int, most: int) -> None:
-        at = self.at[number]
+    @rule(number=st.integers(0, 2), most=st.integers(1, 40), how=st.sampled_from(["read", "read_into", "read_many"]))
+    def read(self, number: int, most: int, how: str) -> None:
+        at, reader, buffer = self.at[number], self.readers[number], bytearray(500)
         try:
-            got = self.readers[number].read_many(most, timeout=0)
+            if how == "read_many":
+                got = reader.read_many(most, timeout=0)
+            elif how == "read_into":
+                most, got = 1, [bytes(buffer[: reader.read_into(buffer, timeout=0)])]
+            else:
+                most, got = 1, [reader.read(timeout=0)]
+        except TimeoutError:
+            assert at == len(self.model)
         except OverrunError as error:
             assert sum(map(cost, self.model[at:])) > CAPACITY, "nothing is lost that still fits"
             assert 0 < error.lost < len(self.model) - at, "the newest is still there"
