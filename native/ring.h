@@ -34,7 +34,7 @@ struct sup_ring_side {
     _Atomic uint64_t index;    /* committed or consumed up to here */
     _Atomic uint64_t count;    /* a cell's: messages consumed or lost */
     _Atomic uint64_t reserved; /* the head's: bytes from here minus capacity on may be overwritten right now */
-    _Atomic uint64_t mark;     /* the head's: a record between a quarter and a half of the capacity ago */
+    _Atomic uint64_t mark;     /* the head's: a record one to five eighths of the capacity ago */
     char pad1[SUP_RING_LINE - 32];
     _Atomic uint32_t wait;
     _Atomic uint64_t wanted;

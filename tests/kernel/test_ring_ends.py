@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from waiting import Line
+from waiting import SLOW, Line
 
 from supervisor.errors import BrokenError, BusyError, ClosedError, ConfigError, CorruptError, OverrunError
 from supervisor.kernel import memfd
@@ -183,8 +183,9 @@ class BroadcastAgainstList(RuleBasedStateMachine):
         self.ring.close()
 
 
-QueueAgainstDeque.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-BroadcastAgainstList.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+RUNS = settings(max_examples=60 if SLOW == 1 else 6, stateful_step_count=40, deadline=None)
+QueueAgainstDeque.TestCase.settings = RUNS
+BroadcastAgainstList.TestCase.settings = RUNS
 TestQueueAgainstDeque = QueueAgainstDeque.TestCase
 TestBroadcastAgainstList = BroadcastAgainstList.TestCase
 
