@@ -45,6 +45,26 @@ def deadline_ns(timeout: Duration) -> int:
     return FOR_EVER if amount == float("inf") else now_ns() + int(amount)
 
 
+class _Use:
+    """Holds an end for one call: nobody else gets it meanwhile, and it is open."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: RingEnd) -> None:
+        self._end = end
+
+    def __enter__(self) -> None:
+        end = self._end
+        if not end._lock.acquire(False):
+            end._refuse_second()
+        if end._pointer is None:
+            end._lock.release()
+            end._check_open()
+
+    def __exit__(self, *_: object) -> None:
+        self._end._lock.release()
+
+
 class RingEnd:
     """Owns this process's mapping of a ring and the sockets to the other side.
 
@@ -62,7 +82,7 @@ class RingEnd:
     @property
     def message_max(self) -> int:
         """Bytes of the largest message that fits."""
-        with self:
+        with self._use():
             return int(lib.sup_ring_message_max(self._pointer))
 
     def fileno(self) -> int:
@@ -75,7 +95,7 @@ class RingEnd:
 
         For event loops; call :meth:`disarm` before anything else. Raises EOFError, BrokenError, CorruptError, BusyError.
         """
-        with self:
+        with self._use():
             result = lib.sup_ring_arm(self._pointer, size)
             return bool(result) if result >= 0 else self._fail(result)
 
@@ -109,20 +129,11 @@ class RingEnd:
         if self._pointer is None:
             raise ClosedError(f"this end of ring {self.name} is closed")
 
-    def __enter__(self) -> Self:
-        """Take the end for one call."""
-        if not self._lock.acquire(False):
-            self._refuse_second()
-        if self._pointer is None:
-            self._lock.release()
-            self._check_open()
-        return self
+    def _use(self) -> _Use:
+        return _Use(self)
 
     def _refuse_second(self) -> None:
         raise BusyError(f"this end of ring {self.name} is in use by another thread")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     @property
     def closed(self) -> bool:
@@ -132,12 +143,18 @@ class RingEnd:
         """Unmap and hang up: the other side reads what is there, then hears of the end. Safe to call twice."""
         if self._pointer is None:
             return
-        with self:
+        with self._use():
             lib.sup_ring_close(self._pointer)
             self._pointer = None
             for fd in self._sockets:
                 os.close(fd)
             self._sockets = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_pointer", None) is not None:
@@ -177,7 +194,7 @@ class WriterEnd(RingEnd):
 
     def connect(self, cell: int, socket: int, instead_of: int) -> None:
         """A new process reads in the place of one that is gone; owns ``socket`` when it succeeds."""
-        with self:
+        with self._use():
             result = lib.sup_ring_set_reader(self._pointer, instead_of, cell, socket)
             if result < 0:
                 self._fail(result)
@@ -206,7 +223,7 @@ class WriterEnd(RingEnd):
 
     def try_write(self, message: Bytes) -> bool:
         """Write one message if there is room for it now; raises what :meth:`write` raises but TimeoutError."""
-        with self:
+        with self._use():
             return self._write(message, 0)
 
     def _write(self, message: Bytes, timeout: Duration) -> bool:
@@ -227,7 +244,7 @@ class WriterEnd(RingEnd):
         """
         deadline = deadline_ns(timeout)
         done = 0
-        with self:
+        with self._use():
             while done < len(messages):
                 written = self._write_batch(messages, done)
                 done += written
@@ -323,7 +340,7 @@ class ReaderEnd(RingEnd):
         A message larger than the buffer is :class:`ConfigError`, and stays where it is. After OverrunError the buffer holds
         remains.
         """
-        with self, ffi.from_buffer(buffer, require_writable=True) as into:
+        with self._use(), ffi.from_buffer(buffer, require_writable=True) as into:
             size = lib.sup_ring_read(self._pointer, into, len(into), self._lost)
             if size == -errno.EAGAIN and self._wait(0, deadline_ns(timeout)):
                 size = lib.sup_ring_read(self._pointer, into, len(into), self._lost)
@@ -334,7 +351,7 @@ class ReaderEnd(RingEnd):
             return int(size) if size >= 0 else self._lose(size)
 
     def _read(self, most: int, timeout: Duration) -> list[bytes]:
-        with self:
+        with self._use():
             count = self._peek(most, timeout)
             if count == 0:
                 return []

@@ -55,10 +55,9 @@ def finish(process: subprocess.Popen[str]) -> str:
 @pytest.fixture
 def queue() -> Iterator[tuple[WriterEnd, ReaderEnd]]:
     with Ring("queue", CAPACITY, 1, False, False) as ring:
-        writer, reader = ring.take_writer(WriterEnd), ring.take_reader(0, ReaderEnd)
-        yield writer, reader
-        writer.close()
-        reader.close()
+        with ring.take_writer(WriterEnd) as writer, ring.take_reader(0, ReaderEnd) as reader:
+            yield writer, reader
+        assert writer.closed and reader.closed
 
 
 # ---- against a model ----
