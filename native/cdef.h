@@ -119,3 +119,40 @@ int sup_pidfd_open(int pid);
 int sup_pidfd_send_signal(int pidfd, int signal);
 int sup_hard_rlimits(uint64_t ret_hard[16]); /* of this process, RLIM_INFINITY is the largest number */
 uint64_t sup_now(void); /* CLOCK_MONOTONIC, ns */
+
+/* ---- ring.c: messages through shared memory; one thread at a time uses an end ---- */
+struct sup_ring;
+
+/* Write the first page of a ring's memory or of a reader's cell; capacity: a power of two, at least a page. */
+int sup_ring_format(int fd, uint64_t capacity, uint64_t index, uint64_t count);
+
+/* lossy: the writer never waits, a reader that is too slow loses messages. NULL: errno; EBADMSG is memory that is no
+ * ring of this capacity. Descriptors of memory are not needed afterwards; sockets stay borrowed until the end is closed. */
+struct sup_ring *sup_ring_open_writer(int fd, uint64_t capacity, int lossy);
+struct sup_ring *sup_ring_open_reader(int fd, int cell_fd, int socket, uint64_t capacity, int lossy);
+/* A writer's: the reader at slot, new or in the place of one that is gone; slots count up from 0, only 0 unless lossy. */
+int sup_ring_set_reader(struct sup_ring *ring, int slot, int cell_fd, int socket);
+int sup_ring_renew(int cell_fd); /* a cell whose reader has ended waits for another */
+void sup_ring_close(struct sup_ring *ring);
+uint64_t sup_ring_message_max(const struct sup_ring *ring);
+
+/* How many of the messages, which lie one after another, were committed: as many as fit. None: -EAGAIN the ring is full,
+ * -EMSGSIZE the first can never fit. -EBADMSG the reader's cell is damaged. */
+int64_t sup_ring_write_many(struct sup_ring *ring, const void *bytes, const uint32_t *sizes, uint64_t count);
+int64_t sup_ring_write(struct sup_ring *ring, const void *bytes, uint64_t size);
+
+/* Up to max messages and about max_bytes bytes as offsets into sup_ring_messages, which stay until the advance. 0 none there,
+ * -EOVERFLOW *ret_lost messages are lost and the next call goes on behind them, -EBADMSG the memory is damaged. */
+int64_t sup_ring_peek(struct sup_ring *ring, uint64_t *ret_starts, uint64_t *ret_ends, uint64_t max, uint64_t max_bytes, int64_t *ret_lost);
+const char *sup_ring_messages(const struct sup_ring *ring); /* twice the capacity */
+/* Give back what was peeked. -EOVERFLOW as above: what was copied since the peek is not to be trusted. */
+int64_t sup_ring_advance(struct sup_ring *ring, int64_t *ret_lost);
+/* Peek, copy out and advance, for one message: its size. -EAGAIN none there, -EMSGSIZE it is larger and stays. */
+int64_t sup_ring_read(struct sup_ring *ring, void *ret_bytes, uint64_t size, int64_t *ret_lost);
+
+/* Until a message is there, or room for a message of size bytes. arm: 1 it is there, 0 the socket will be readable when it is
+ * (then call disarm); wait: 0, -ETIMEDOUT, -EINTR. Both: -ESHUTDOWN the writer closed and all is read, -EPIPE the other side is
+ * gone, -EBADMSG, -ENOTCONN a writer without a reader. timeout_ns -1: for ever. */
+int sup_ring_arm(struct sup_ring *ring, uint64_t size);
+void sup_ring_disarm(struct sup_ring *ring);
+int sup_ring_wait(struct sup_ring *ring, uint64_t size, int64_t timeout_ns, int64_t spin_ns);

@@ -12,12 +12,15 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from supervisor.errors import (
+        BrokenError,
         BusyError,
         CgroupError,
         ClosedError,
         ConfigError,
+        CorruptError,
         InternalError,
         JobFailed,
+        OverrunError,
         SpawnError,
         SupervisorError,
         UnsupportedError,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
     from supervisor.runtime.run import run
+    from supervisor.runtime.shared_memory import SharedMemory
     from supervisor.runtime.start import start
     from supervisor.runtime.supervisor import Supervisor
 
@@ -51,10 +55,12 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "Bind",
+    "BrokenError",
     "BusyError",
     "CgroupError",
     "ClosedError",
     "ConfigError",
+    "CorruptError",
     "Error",
     "Exit",
     "InternalError",
@@ -69,9 +75,11 @@ __all__ = [
     "Output",
     "Overflow",
     "Overlay",
+    "OverrunError",
     "Paused",
     "Resumed",
     "Sandbox",
+    "SharedMemory",
     "SpawnError",
     "StartError",
     "Started",
@@ -88,7 +96,8 @@ __all__ = [
 
 _HOMES = {
     "supervisor.errors": (
-        "BusyError CgroupError ClosedError ConfigError InternalError JobFailed SpawnError SupervisorError UnsupportedError"
+        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError InternalError JobFailed OverrunError SpawnError "
+        "SupervisorError UnsupportedError"
     ),
     "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
     "supervisor.model.limits": "Limits",
@@ -99,6 +108,7 @@ _HOMES = {
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.start": "start",
+    "supervisor.runtime.shared_memory": "SharedMemory",
     "supervisor.runtime.supervisor": "Supervisor",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

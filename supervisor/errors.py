@@ -10,6 +10,9 @@ refused, or that the caller asked for an exception (``check=True``)::
     ├── SpawnError(OSError)         a job could not be started: .stage, .index
     ├── CgroupError(OSError)        the kernel refused a step on the cgroup tree: .operation
     ├── JobFailed                   opt-in by check=True: .outcome
+    ├── BrokenError                 the other side is gone
+    │   └── CorruptError            what the other side left in shared memory makes no sense
+    ├── OverrunError                a slow reader of a broadcast lost messages: .lost
     ├── ClosedError                 you closed it already
     ├── BusyError                   somebody else is using it
     └── InternalError               a broken invariant: always a bug of ours
@@ -90,6 +93,25 @@ class JobFailed(SupervisorError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.outcome,)
+
+
+class BrokenError(SupervisorError):
+    """The process on the other side has ended, or closed its end, before the work was done."""
+
+
+class CorruptError(BrokenError):
+    """Shared memory holds what no honest other side writes; nothing of it was used."""
+
+
+class OverrunError(SupervisorError):
+    """A reader of a broadcast was too slow: ``lost`` messages were overwritten; the next read goes on behind them."""
+
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
+        super().__init__(f"{lost} messages were overwritten before they were read")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.lost,)
 
 
 class ClosedError(SupervisorError):

@@ -8,6 +8,10 @@ import resource
 import struct
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.shared_memory import SharedMemory
 
 WARM_SPAWNS = 32
 WARM_EXITS = 10
@@ -32,6 +36,19 @@ def three_rlimits() -> None:
 def report_rate(count: int, cpu: float, begun: float) -> None:
     """Print the figures of a spawn contender that started at ``begun`` with ``cpu`` seconds used."""
     print(f"rate {count / (time.monotonic() - begun):.1f} spawns/s\ncpu {(own_cpu() - cpu) / count * 1e6:.1f} us/spawn")
+
+
+def report_messages(count: int, size: int, begun: float) -> None:
+    """Print the figures of a message contender that has read ``count`` messages since ``begun``."""
+    rate = count / (time.monotonic() - begun)
+    print(f"rate {rate:.1f} msgs/s\nbytes {rate * size / 1e9:.4f} GB/s")
+
+
+def block_memory(block: SharedMemory) -> memoryview:
+    """The memory of an open block of the standard library."""
+    if block.buf is None:
+        raise ValueError("closed")
+    return block.buf
 
 
 def turns(count: int) -> Iterator[int]:
