@@ -193,6 +193,7 @@ static long run_hook(const struct sup_launch *launch, const struct sup_hook *hoo
 {
     switch (hook->stage) {
     case SUP_STAGE_USER_MAP: return hook_user_map(launch, hook);
+    case SUP_STAGE_USER_NAMESPACES: return hook_user_namespaces(launch, hook);
     case SUP_STAGE_NETWORK: return hook_network(launch, hook);
     case SUP_STAGE_HOSTNAME: return hook_hostname(launch, hook);
     case SUP_STAGE_TIME_NAMESPACE: return hook_time_namespace(launch, hook);

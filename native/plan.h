@@ -28,6 +28,7 @@
     X(TARGET, "target")                                \
     X(PREEXEC, "preexec")                              \
     X(USER_MAP, "user_map")                            \
+    X(USER_NAMESPACES, "user_namespaces")              \
     X(NETWORK, "network")                              \
     X(HOSTNAME, "hostname")                            \
     X(TIME_NAMESPACE, "time_namespace")                \

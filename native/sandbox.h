@@ -9,6 +9,7 @@
 #include "plan.h"
 
 long hook_user_map(const struct sup_launch *launch, const struct sup_hook *hook);
+long hook_user_namespaces(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_network(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_hostname(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_time_namespace(const struct sup_launch *launch, const struct sup_hook *hook);

@@ -60,7 +60,7 @@ SCOPE_ABI: Final = 6
 
 #: Steps that build or close a sandbox: what fails there is neither the command's fault nor a limit's.
 STEPS: Final = frozenset(
-    "helper target user_map network hostname time_namespace root private_mounts place tmpfs proc bind overlay pivot "
+    "helper target user_map user_namespaces network hostname time_namespace root private_mounts place tmpfs proc bind overlay pivot "
     "bounding_set cgroup_directory cgroup_namespace capabilities landlock seccomp".split()
 )
 
@@ -147,8 +147,9 @@ def _basic(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
             setup.append(_user_map(facts.uid, facts.gid, facts))
         setup.append(Hook(stage="private_mounts", text="mounts of its own"))
         setup.append(_covered_tmp(spec, sandbox))
-    writable = [".", "/tmp", *(bind.target for bind in sandbox.bind if bind.mode == "rw")]
-    rules = [("/", READING), ("/dev", READING | WRITE_FILE | IOCTL_DEV), *((path, -1) for path in writable)]
+    writable = [".", "/tmp", "/dev/shm", *(bind.target for bind in sandbox.bind if bind.mode == "rw")]
+    devices = [(f"/dev/{name}", READ_FILE | WRITE_FILE | IOCTL_DEV) for name in (*DEVICES, "tty", "ptmx", "pts")]  # never a disk
+    rules = [("/", READING), *devices, *((path, -1) for path in writable)]
     fence, words, warnings = _landlock(sandbox, facts, rules)
     private = ["private /tmp"] if sandbox.private_tmp else []
     return Confinement(
@@ -234,6 +235,7 @@ def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts, own_map: bool) 
     assert sandbox.uid is not None and sandbox.gid is not None
     if own_map:
         yield _user_map(sandbox.uid, sandbox.gid, facts)
+    yield Hook(stage="user_namespaces", text="no further user namespaces, a session keyring of its own")
     if spec.oom_score_adjust is not None:  # inherited by the job, which finds /proc read-only
         text = str(spec.oom_score_adjust)
         yield Hook(stage="oom_score_adjust", text=text, data=text.encode())

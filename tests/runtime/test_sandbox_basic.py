@@ -126,3 +126,10 @@ print(json.dumps([outcome.verdict, outcome.stdout.decode().split(), outcome.stde
     verdict, out, err, error = json.loads(done.stdout)
     assert (verdict, out[1:]) == ("ok", ["x"]), (out, err, error)
     assert out[0] == ("1000" if level == "strict" else str(65534 if os.geteuid() == 0 else os.geteuid()))
+
+
+@pytest.mark.requires("root")
+@pytest.mark.skipif(not FENCED, reason="this kernel has no Landlock")
+def test_root_cannot_write_to_a_disk_or_to_the_kernels_log() -> None:
+    code = "import os, stat, sys\nfor name in os.listdir('/dev'):\n    path = '/dev/' + name\n    if stat.S_ISBLK(os.stat(path, follow_symlinks=False).st_mode) or name == 'kmsg':\n        try: os.open(path, os.O_WRONLY); print(path)\n        except OSError: pass"
+    assert basic(code, cwd="/var") == ""
