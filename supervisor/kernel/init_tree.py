@@ -40,11 +40,6 @@ class InitTree(HelperTree):
                 pass  # before Linux 5.14: the helper does it alone
         self._ask(KILL)
 
-    def open_events(self) -> int:
-        """For the engine: when the last process of the cgroup is gone."""
-        assert self.cgroup is not None
-        return self.cgroup.open_events()
-
     def pause(self) -> None:
         if self.cgroup is None:
             super().pause()

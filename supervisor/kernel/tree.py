@@ -115,6 +115,7 @@ class HelperTree:
     """A job's tree held by the init helper; owns our end of its control socket, and a listener that came through it until it is taken."""
 
     __slots__ = ("_engine", "_notices", "_watch", "fd", "helper_pid", "listener_fd", "lost")
+    cgroup: Cgroup | None = None  # a strict sandbox's has one beside the helper
 
     def __init__(self, engine: Engine, token: int, fd: int, helper_pid: int) -> None:
         self.fd = fd

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from supervisor.kernel.evidence import Reading, read_cgroup
-from supervisor.kernel.init_tree import InitTree
-from supervisor.kernel.tree import CgroupTree
 from supervisor.model.classify import Evidence, classify
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
 from supervisor.model.spec import COLLECT, PIPE, RELAY
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.denials import Denials
     from supervisor.kernel.streams import Streams
-    from supervisor.kernel.tree import HelperTree
+    from supervisor.kernel.tree import CgroupTree, HelperTree
     from supervisor.model.host import Host
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.spec import JobSpec
@@ -61,7 +59,7 @@ def conclude(
     """Read the evidence, decide the verdict, put the outcome together. The tree is empty, its cgroup still there."""
     reading = Reading()
     _read_process(end, reading)
-    cgroup = tree.cgroup if isinstance(tree, (CgroupTree, InitTree)) else None
+    cgroup = tree.cgroup if tree is not None else None
     if cgroup is not None and host.cgroup is not None:
         top = plan.cgroup_box if plan.cgroup_payload else ""
         read_cgroup(cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading, top)

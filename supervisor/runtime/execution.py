@@ -16,7 +16,6 @@ import os
 
 from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
-from supervisor.kernel.init_tree import InitTree
 from supervisor.kernel.launch import HELPER, HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
 from supervisor.kernel.native import DENIED, EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
@@ -179,6 +178,8 @@ class Execution:
         cgroup = None if self._root is None else Cgroup(self._root.fd, self.cgroup_name, child.cgroup_fd)
         if self.plan.setup_count:
             assert self._helper is not None
+            from supervisor.kernel.init_tree import InitTree
+
             self.tree = InitTree(self.engine, self.token, self._helper.control_fd, child.pid, cgroup, self.plan.cgroup_payload)
             if self.plan.user_map is not None:
                 self.tree.map_ids(*self.plan.user_map)
@@ -261,8 +262,8 @@ class Execution:
         if isinstance(self.tree, HelperTree):
             while (notice := self.tree.receive()) is not None:  # what it said before it ended
                 self._take_notice(notice)
-            if isinstance(self.tree, InitTree) and event.populated == 1:  # the last of its namespace is still on its way out
-                self.engine.watch_empty(self.token, self.tree.open_events())
+            if self.tree.cgroup is not None and event.populated == 1:  # the last of its namespace is still on its way out
+                self.engine.watch_empty(self.token, self.tree.cgroup.open_events())
                 self._end.helper_ended = True
             else:
                 self._end.empty = True
@@ -490,11 +491,9 @@ class Execution:
         self.streams.close()
 
     def _close_tree(self) -> None:
-        cgroup = None
+        cgroup = self.tree.cgroup if self.tree is not None else None
         if isinstance(self.tree, HelperTree):
             self.tree.close()
-        if isinstance(self.tree, (CgroupTree, InitTree)):
-            cgroup = self.tree.cgroup
         if cgroup is not None:
             try:
                 cgroup.remove(tuple([step.path for step in self.plan.cgroup_steps if step.path and not step.text]))

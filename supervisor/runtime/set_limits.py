@@ -6,9 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from supervisor.errors import ClosedError, ConfigError
-from supervisor.kernel.init_tree import InitTree
 from supervisor.kernel.relimit import apply_limits
-from supervisor.kernel.tree import CgroupTree
 from supervisor.model.limits import Limits
 from supervisor.model.policy import nearest
 from supervisor.model.relimit import relimit
@@ -64,7 +62,7 @@ def _act(job: Job, change: Relimit) -> None:
     execution = job._execution
     tree = execution.tree
     if tree is not None:
-        cgroup = tree.cgroup if isinstance(tree, (CgroupTree, InitTree)) else None
+        cgroup = tree.cgroup
         apply_limits(tree, execution.pid, cgroup, change.writes, change.rlimits)
 
 
