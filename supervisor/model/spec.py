@@ -33,6 +33,8 @@ STREAM_WORDS: Final = {
     "stderr": (PIPE, STDOUT, DEVNULL, COLLECT, RELAY),
 }
 
+#: Who gets the polite signal of a stop; systemd's words. What is left after the grace is killed in either.
+KILL_MODES: Final = ("mixed", "control-group")
 DEFAULT_KILL_GRACE_NS: Final = 2_000_000_000
 #: The last user and group number: (uid_t)-1 means "leave as it is" to the kernel.
 ID_MAX: Final = (1 << 32) - 2
@@ -56,6 +58,7 @@ class JobSpec:
     ``stderr``: a descriptor of at least 0, ``None`` to inherit, or one of the constants above.
     ``input``: bytes for stdin. ``best_effort``: limits that may be sampled, or lapse, where the host
     cannot enforce them. ``kill_grace_ns``: from the polite signal of a stop to the kill of the tree.
+    ``kill_mode``: who gets the polite signal, ``mixed`` the main process, ``control-group`` every process of the tree.
     ``limit_grace_ns``: the same when a limit of time is reached; 0 kills at once.
     ``preexec``: Python callables run in the child before exec, on the slow path (it costs a fork).
     ``die_with_parent``: the job is killed when the supervisor dies. Raises :class:`ConfigError`
@@ -83,6 +86,7 @@ class JobSpec:
     controlling_terminal: int | None = None
     pass_fds: tuple[int, ...] = ()
     kill_signal: int = 15
+    kill_mode: str = "mixed"
     kill_grace_ns: int = DEFAULT_KILL_GRACE_NS
     limit_grace_ns: int = 0
     die_with_parent: bool = True
@@ -117,6 +121,7 @@ def _checked_fields(spec: JobSpec) -> tuple[object, ...]:
         spec.cpu_affinity,
         spec.pass_fds,
         spec.kill_signal,
+        spec.kill_mode,
         spec.kill_grace_ns,
         spec.limit_grace_ns,
     )
@@ -171,6 +176,8 @@ def _range_problems(spec: JobSpec) -> list[str]:
         )
         if amount is not None and not low <= amount <= high
     ]
+    if spec.kill_mode not in KILL_MODES:
+        problems.append(f"kill_mode: {spec.kill_mode!r} is none of {', '.join(KILL_MODES)}")
     problems += [f"{name}: must not be negative" for name in ("kill_grace_ns", "limit_grace_ns") if getattr(spec, name) < 0]
     problems += [f"best_effort: {name!r} is not a limit" for name in sorted(spec.best_effort) if name not in LIMITS]
     problems += [
@@ -208,6 +215,7 @@ _NOTHING_TO_CHECK: Final[tuple[object, ...]] = (
     *(None,) * 4,
     (),
     15,
+    "mixed",
     DEFAULT_KILL_GRACE_NS,
     0,
 )

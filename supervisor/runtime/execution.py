@@ -394,8 +394,12 @@ class Execution:
             return
         was_paused = self.state == JobState.PAUSED
         self._become(JobState.STOPPING)
-        if signal:
+        if signal and self.spec.kill_mode == "mixed":
             self.tree.signal_main(signal)
+        elif signal:
+            from supervisor.kernel.members import signal_members
+
+            signal_members(self.tree, signal)
         if was_paused:  # a paused job gets its chance too
             self.resume()
 
