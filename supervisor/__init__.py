@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         InternalError,
         JobFailed,
         OverrunError,
+        ServiceFailed,
         SpawnError,
         SupervisorError,
         UnsupportedError,
     )
+    from supervisor.model.check import ExecCheck, FdCheck, Health, HttpCheck, LogCheck, TcpCheck
     from supervisor.model.events import (
         Error,
         LimitHit,
@@ -40,10 +42,15 @@ if TYPE_CHECKING:
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
+    from supervisor.model.service import Recovery, ServiceSpec
+    from supervisor.model.service_state import ServiceResult, ServiceState
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
     from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
+    from supervisor.runtime.json_log import JsonFormatter
     from supervisor.runtime.run import run
+    from supervisor.runtime.service import Service
+    from supervisor.runtime.service_group import ServiceGroup
     from supervisor.runtime.shared_memory import SharedMemory
     from supervisor.runtime.start import start
     from supervisor.runtime.supervisor import Supervisor
@@ -62,23 +69,36 @@ __all__ = [
     "ConfigError",
     "CorruptError",
     "Error",
+    "ExecCheck",
     "Exit",
+    "FdCheck",
+    "Health",
+    "HttpCheck",
     "InternalError",
     "Job",
     "JobFailed",
     "JobSpec",
     "JobState",
+    "JsonFormatter",
     "LimitHit",
     "Limits",
     "LimitsChanged",
+    "LogCheck",
     "Outcome",
     "Output",
     "Overflow",
     "Overlay",
     "OverrunError",
     "Paused",
+    "Recovery",
     "Resumed",
     "Sandbox",
+    "Service",
+    "ServiceFailed",
+    "ServiceGroup",
+    "ServiceResult",
+    "ServiceSpec",
+    "ServiceState",
     "SharedMemory",
     "SpawnError",
     "StartError",
@@ -86,6 +106,7 @@ __all__ = [
     "StateChanged",
     "Supervisor",
     "SupervisorError",
+    "TcpCheck",
     "Terminated",
     "UnsupportedError",
     "Usage",
@@ -96,17 +117,23 @@ __all__ = [
 
 _HOMES = {
     "supervisor.errors": (
-        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError InternalError JobFailed OverrunError SpawnError "
-        "SupervisorError UnsupportedError"
+        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError "
+        "InternalError JobFailed OverrunError ServiceFailed SpawnError SupervisorError UnsupportedError"
     ),
     "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
+    "supervisor.model.check": "ExecCheck FdCheck Health HttpCheck LogCheck TcpCheck",
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",
+    "supervisor.model.service": "Recovery ServiceSpec",
+    "supervisor.model.service_state": "ServiceResult ServiceState",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
     "supervisor.model.state": "JobState",
     "supervisor.runtime.job": "Job",
+    "supervisor.runtime.json_log": "JsonFormatter",
     "supervisor.runtime.run": "run",
+    "supervisor.runtime.service": "Service",
+    "supervisor.runtime.service_group": "ServiceGroup",
     "supervisor.runtime.start": "start",
     "supervisor.runtime.shared_memory": "SharedMemory",
     "supervisor.runtime.supervisor": "Supervisor",

@@ -13,6 +13,7 @@ refused, or that the caller asked for an exception (``check=True``)::
     ├── BrokenError                 the other side is gone
     │   └── CorruptError            what the other side left in shared memory makes no sense
     ├── OverrunError                a slow reader of a broadcast lost messages: .lost
+    ├── ServiceFailed               a service did not come up: .service, .result, .outcome
     ├── ClosedError                 you closed it already
     ├── BusyError                   somebody else is using it
     └── InternalError               a broken invariant: always a bug of ours
@@ -112,6 +113,20 @@ class OverrunError(SupervisorError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.lost,)
+
+
+class ServiceFailed(SupervisorError):
+    """A service did not come up, or did not reload; ``result`` is the word for why, ``outcome`` that of its last run or None."""
+
+    def __init__(self, service: str, result: str, reason: str, outcome: Outcome | None = None) -> None:
+        self.service = service
+        self.result = result
+        self.reason = reason
+        self.outcome = outcome
+        super().__init__(f"service {service}: {result}" + (f": {reason}" if reason else ""))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.service, self.result, self.reason, self.outcome)
 
 
 class ClosedError(SupervisorError):

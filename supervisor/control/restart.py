@@ -56,7 +56,10 @@ class Restart:
 
 
 def result_of(spec: ServiceSpec, outcome: Outcome, cause: str = "") -> str:
-    """The word for the end of a run; ``cause``: why we ended it (``timeout``, ``watchdog``, ``health``, ``protocol``), ``stop``, or nothing."""
+    """The word for the end of a run.
+
+    ``cause``: why we ended it (``timeout``, ``watchdog``, ``health``, ``protocol``, or ``stop``), empty when it ended by itself.
+    """
     if cause not in ("", "stop"):
         return cause
     if outcome.verdict in _WORD_OF:

@@ -48,7 +48,7 @@ class HttpCheck:
 
     def parts(self) -> tuple[str, int, str]:
         """Host, port and path with query. Raises :class:`ConfigError`."""
-        url = self.url
+        url: Any = self.url
         if not isinstance(url, str) or not url.startswith("http://"):
             raise ConfigError(f"http: {url!r} must begin with http://; a check of one's own service needs no encryption")
         if any(ord(character) <= 32 or ord(character) > 126 for character in url):
@@ -122,7 +122,8 @@ class Health:
 
     def _check(self) -> None:
         problems = []
-        if not isinstance(self.check, ASKING):
+        check: Any = self.check
+        if not isinstance(check, ASKING):
             problems.append("health.check: must be a TcpCheck, an HttpCheck or an ExecCheck")
         for name in ("interval_sec", "timeout_sec", "start_period_sec"):
             problems += take_seconds(self, name, f"health.{name}", finite=True, zero=name == "start_period_sec")
@@ -136,8 +137,9 @@ class Health:
 
 def take_seconds(of: object, name: str, shown: str, *, finite: bool = False, zero: bool = True) -> list[str]:
     """Replace the field by its seconds, whatever spelling it was given in; the problems found."""
+    given = getattr(of, name)
     try:
-        amount = parse_duration_ns(getattr(of, name))
+        amount = INFINITY if given == INFINITY else parse_duration_ns(given)
     except ValueError as error:
         return [f"{shown}: {error}"]
     if finite and amount == INFINITY:

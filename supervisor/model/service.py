@@ -196,6 +196,12 @@ def _word_problems(spec: ServiceSpec) -> list[str]:
     return problems
 
 
+def check_replicas(replicas: object) -> None:
+    """Raises :class:`ConfigError` for what is no number of replicas."""
+    if problems := _number_problems("replicas", replicas, 0, REPLICAS_MAX):
+        raise ConfigError(*problems)
+
+
 def _time_problems(spec: ServiceSpec) -> list[str]:
     if spec.timeout_start_sec is None:  # systemd.service(5): a oneshot has no time-out unless it is given one
         set_field(spec, "timeout_start_sec", INFINITY if spec.type == "oneshot" else 90.0)
@@ -253,10 +259,14 @@ def _status_problems(spec: ServiceSpec) -> list[str]:
 def _count_problems(spec: ServiceSpec) -> list[str]:
     problems = []
     for key, least, most in (("restart_steps", 0, 1_000_000), ("start_limit_burst", 0, 1_000_000), ("replicas", 0, REPLICAS_MAX)):
-        given = getattr(spec, key)
-        if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
-            problems.append(f"{key}: must be a whole number between {least} and {most}")
+        problems += _number_problems(key, getattr(spec, key), least, most)
     return problems
+
+
+def _number_problems(key: str, given: object, least: int, most: int) -> list[str]:
+    if isinstance(given, int) and not isinstance(given, bool) and least <= given <= most:
+        return []
+    return [f"{key}: must be a whole number between {least} and {most}"]
 
 
 def _relation_problems(spec: ServiceSpec) -> list[str]:
@@ -288,7 +298,8 @@ def _conflicts(spec: ServiceSpec) -> list[str]:
         problems.append("notify_access: none forbids the only word that makes a service of type notify ready")
     if spec.watchdog_sec and spec.notify_access == "none":
         problems.append("notify_access: none forbids the signs of life that watchdog_sec waits for")
-    if spec.ready is not None and not isinstance(spec.ready, (FdCheck, LogCheck, *ASKING)):
+    ready: Any = spec.ready
+    if ready is not None and not isinstance(ready, (FdCheck, LogCheck, *ASKING)):
         problems.append("ready: must be an FdCheck, a LogCheck, a TcpCheck, an HttpCheck or an ExecCheck")
     if spec.restart_steps and spec.restart_max_delay_sec == INFINITY:
         problems.append("restart_max_delay_sec: is needed with restart_steps: it is where the steps lead")

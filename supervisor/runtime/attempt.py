@@ -4,25 +4,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from supervisor.control.restart import result_of
 from supervisor.errors import ClosedError, SupervisorError
 from supervisor.model.check import FdCheck, LogCheck
+from supervisor.model.outcome import Outcome, StartError, Verdict
 from supervisor.model.service_state import Ending, ServiceResult, ServiceState
 from supervisor.model.spec import DEVNULL
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace
 from supervisor.runtime.checks import ask
 from supervisor.runtime.health_watch import watch_health
-from supervisor.runtime.signs import Signs
+from supervisor.runtime.signs import Signs, inherited_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from typing import Any, Final, Protocol
 
-    from supervisor.model.outcome import Outcome
     from supervisor.model.service import ServiceSpec
     from supervisor.model.spec import JobSpec, Text
     from supervisor.runtime.job import Job
@@ -136,6 +135,8 @@ class Attempt:
 
     def _ending(self, outcome: Outcome) -> Ending:
         result = result_of(self._spec, outcome, self._cause)
+        if self._cause == "stop" and self._at_once:
+            result = ServiceResult.SUCCESS  # it got what was asked for
         if not self._ready and not self._cause and result == ServiceResult.SUCCESS and self._spec.type != "oneshot":
             return Ending(result=ServiceResult.PROTOCOL, outcome=outcome, message="it ended before it was ready")
         return Ending(result=result, outcome=outcome, message=self._cause or outcome.summary())
@@ -203,8 +204,11 @@ class Attempt:
         return self.job is not None and await self.job.send_signal(self._spec.reload_signal)
 
     async def _command(self, argv: Sequence[Text], seconds: float, *, interruptible: bool = True) -> Outcome | None:
-        """Run one of the other commands as the service itself runs; None when it took too long, or was interrupted."""
-        env = {**(os.environ if self._job_spec.env is None else self._job_spec.env)}
+        """Run one of the other commands as the service itself runs; None when it took too long, or was interrupted.
+
+        A command that cannot be started at all has an outcome like one whose program is missing.
+        """
+        env = {**(inherited_environment() if self._job_spec.env is None else self._job_spec.env)}
         if self.job is not None:
             env["MAINPID"] = str(self.job.pid)  # systemd.exec(5)
         spec = replace(self._job_spec, argv=tuple(argv), env=env, stdin=DEVNULL, input=None)
@@ -222,7 +226,15 @@ class Attempt:
             if not running.done():
                 running.cancel()
                 await asyncio.wait({running})
-        return None if running.cancelled() else running.result()
+        if running.cancelled():
+            return None
+        try:
+            return running.result()
+        except ClosedError:
+            raise
+        except (SupervisorError, OSError) as error:
+            failed = StartError(stage="plan", errno=getattr(error, "errno", 0) or 0, message=str(error))
+            return Outcome(verdict=Verdict.START_FAILED, error=failed)
 
     # ---- what the service says (Signs calls these) ----
 

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.supervisor import Supervisor
 
 
-async def watch_health(
-    supervisor: Supervisor, health: Health, job_spec: JobSpec, job: Job, felt: Callable[[bool], None]
-) -> NoReturn:
+async def watch_health(supervisor: Supervisor, health: Health, job_spec: JobSpec, job: Job, felt: Callable[[bool], None]) -> NoReturn:
     """Ask every ``interval_sec`` until cancelled; ``felt`` hears of every change. A paused service is not asked."""
     condition = Condition(up_since_ns=now_ns())
     while True:

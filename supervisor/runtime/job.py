@@ -191,12 +191,20 @@ class Job:
         """SIGKILL the whole tree and wait for the outcome (verdict ``cancelled``)."""
         return await self._stop(0)
 
-    async def terminate(self, grace: Any = None) -> Outcome:
+    async def terminate(self, grace: Any = None, *, signal: int | None = None) -> Outcome:
         """Ask the job to end, kill its tree after ``grace`` (the specification's by default), wait for the outcome.
 
-        A paused job is resumed so that it can react. Cancelling the call does not take the request back.
+        ``signal``: sent instead of the specification's ``kill_signal``. A paused job is resumed so that it can react.
+        Cancelling the call does not take the request back.
         """
-        return await self._stop(self._execution.spec.kill_grace_ns if grace is None else grace_ns(grace))
+        return await self._stop(self._execution.spec.kill_grace_ns if grace is None else grace_ns(grace), signal)
+
+    def owns(self, pid: int) -> bool:
+        """The process is alive and of this job's tree, now."""
+        from supervisor.kernel.members import is_member
+
+        tree = self._execution.tree
+        return tree is not None and is_member(tree, pid)
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:
@@ -224,8 +232,8 @@ class Job:
         self._supervisor.log.emit(LimitsChanged, self.id, limits=change.changed, enforcement=change.enforcement)
         self._settle()
 
-    async def _stop(self, wait_ns: int) -> Outcome:
-        self._execution.stop(wait_ns)
+    async def _stop(self, wait_ns: int, signal: int | None = None) -> Outcome:
+        self._execution.stop(wait_ns, signal=signal)
         self._settle()
         return await self.wait()
 

@@ -31,6 +31,11 @@ OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "
 DATAGRAMS_PER_TURN: Final = 32
 
 
+def inherited_environment() -> dict[str, str]:
+    """Our own environment, as far as it is a service's as well."""
+    return {name: text for name, text in os.environ.items() if name not in OURS}
+
+
 class Signs:
     """Owns the notification socket, the readiness pipe and the log taps of one run, and its watchdog.
 
@@ -71,7 +76,7 @@ class Signs:
         if isinstance(self._spec.ready, LogCheck):
             changes |= self._tap(self._spec.ready.pattern, job_spec)
         if added or (job_spec.env is None and any(name in os.environ for name in OURS)):
-            env = {name: text for name, text in os.environ.items() if name not in OURS} if job_spec.env is None else job_spec.env
+            env = inherited_environment() if job_spec.env is None else job_spec.env
             changes["env"] = {**env, **added}
         return replace(job_spec, **changes) if changes else job_spec
 

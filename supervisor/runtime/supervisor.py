@@ -25,11 +25,13 @@ from supervisor.runtime.request import spec_for, text_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
     from supervisor.runtime.event_log import EventReader
     from supervisor.runtime.request import Command, Text
+
+    Closer = Callable[[bool], Awaitable[object]]
 
 SPAWNERS = 2
 
@@ -55,6 +57,8 @@ class Supervisor:
         self._jobs: dict[int, Job] = {}
         self.log = EventLog()
         self._idle: asyncio.Future[None] | None = None
+        self._closers: list[Closer] = []
+        self._closing = False
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -95,10 +99,12 @@ class Supervisor:
         """
         if self._engine is None:
             return
+        cancelled = await self._close_features(at_once)
+        self._closing = True
+        at_once = at_once or cancelled is not None
         for job in self.jobs:
             job._execution.stop(0 if at_once else job._execution.spec.kill_grace_ns)
             job._settle()
-        cancelled: asyncio.CancelledError | None = None
         while self._jobs:
             self._idle = asyncio.get_running_loop().create_future()
             try:
@@ -111,6 +117,33 @@ class Supervisor:
         self._release()
         if cancelled is not None:
             raise cancelled
+
+    def on_close(self, closer: Closer) -> Callable[[], None]:
+        """Have ``closer(at_once)`` awaited when the scope is left, before its jobs are stopped; the last one registered goes first.
+
+        For what keeps jobs running or makes new ones. A closer must not raise; cancelled, it is awaited once more with
+        ``at_once``. Returns the function that takes the registration back.
+        """
+        self._closers.append(closer)
+
+        def take_back() -> None:
+            if closer in self._closers:
+                self._closers.remove(closer)
+
+        return take_back
+
+    async def _close_features(self, at_once: bool) -> asyncio.CancelledError | None:
+        cancelled: asyncio.CancelledError | None = None
+        while self._closers:
+            closer = self._closers[-1]
+            try:
+                await closer(at_once or cancelled is not None)
+            except asyncio.CancelledError as request:
+                cancelled = request
+                continue
+            if closer in self._closers:
+                self._closers.remove(closer)
+        return cancelled
 
     def _release(self) -> None:
         engine, ground = self._engine, self._ground
@@ -178,7 +211,7 @@ class Supervisor:
         return job
 
     def _launch(self, spec: JobSpec, text: Text) -> Job:
-        if self._engine is None or self._ground is None:
+        if self._engine is None or self._ground is None or self._closing:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
         plan, host = self._ground.plan(spec)
         execution = Execution(self._engine, spec, plan, host, self._ground.root)

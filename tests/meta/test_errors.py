@@ -59,6 +59,7 @@ EXAMPLES = (
     errors.BrokenError("gone"),
     errors.CorruptError("damaged"),
     errors.OverrunError(7),
+    errors.ServiceFailed("web", "exit-code", "exit 3", Outcome(verdict=Verdict.NONZERO_EXIT, exit=Exit(code=3))),
     errors.ClosedError("closed"),
     errors.BusyError("busy"),
     errors.InternalError("broken"),
