@@ -440,6 +440,21 @@ static long block_signals(void)
     return sup_sys4(__NR_signalfd4, -1, &child, 8, O_CLOEXEC | O_NONBLOCK);
 }
 
+/* Close what is the job's: its streams, and descriptors passed to it, end when the job's processes let go of them. */
+static void let_go(int signal_fd)
+{
+    unsigned low = (unsigned)(control_fd < signal_fd ? control_fd : signal_fd);
+    unsigned high = (unsigned)(control_fd < signal_fd ? signal_fd : control_fd);
+    long r = low > 0 ? sup_sys3(__NR_close_range, 0, low - 1, 0) : 0;
+    if (r == 0 && high > low + 1)
+        r = sup_sys3(__NR_close_range, low + 1, high - 1, 0);
+    if (r == 0)
+        r = sup_sys3(__NR_close_range, high + 1, ~0u, 0);
+    for (unsigned fd = 0; r < 0 && fd < 4096; fd++) /* before Linux 5.9 */
+        if (fd != low && fd != high)
+            sup_sys1(__NR_close, fd);
+}
+
 __attribute__((noreturn)) static void quit(int status)
 {
     for (;;)
@@ -474,8 +489,7 @@ void sup_init_main(long *stack)
         quit(1);
     }
     tell(&notice);
-    for (int fd = 0; fd < 3; fd++) /* the job's streams end when the job's processes let go of them */
-        sup_sys1(__NR_close, fd);
+    let_go((int)signal_fd);
     struct sup_notice ended = {0};
     watch((int)signal_fd, &ended);
     ended.left = end_tree(&ended);

@@ -15,7 +15,7 @@ from supervisor.model.units import INFINITY
 from supervisor.model.value import replace
 from supervisor.runtime.checks import ask
 from supervisor.runtime.health_watch import watch_health
-from supervisor.runtime.signs import Signs, inherited_environment
+from supervisor.runtime.signs import Signs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,10 +208,8 @@ class Attempt:
 
         A command that cannot be started at all has an outcome like one whose program is missing.
         """
-        env = {**(inherited_environment() if self._job_spec.env is None else self._job_spec.env)}
-        if self.job is not None:
-            env["MAINPID"] = str(self.job.pid)  # systemd.exec(5)
-        spec = replace(self._job_spec, argv=tuple(argv), env=env, stdin=DEVNULL, input=None)
+        main = {} if self.job is None else {"MAINPID": str(self.job.pid)}  # systemd.exec(5)
+        spec = replace(self._job_spec, argv=tuple(argv), env={**(self._job_spec.env or {}), **main}, stdin=DEVNULL, input=None)
         running = asyncio.get_running_loop().create_task(self._supervisor.run(spec))
         try:
             async with asyncio.timeout(None if seconds == INFINITY else seconds):

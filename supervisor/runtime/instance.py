@@ -17,6 +17,7 @@ from supervisor.model.service_state import Ending, ServiceResult, ServiceState
 from supervisor.model.value import replace
 from supervisor.runtime.attempt import Attempt
 from supervisor.runtime.json_log import tell
+from supervisor.runtime.signs import inherited_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,17 +75,23 @@ class Instance:
 
     def _forget(self) -> None:
         """What a start by hand begins without: earlier failures, delays and grown limits."""
-        self._job_spec = self._labelled()
+        self._job_spec = self._own_spec()
         self._backoff = Backoff()
         self._start_limit = StartLimit()
         self._failed_starts = 0
+        self._begun = False
         self.restarts = 0
         self.was_up = False
         self.healthy = None
 
-    def _labelled(self) -> JobSpec:
+    def _own_spec(self) -> JobSpec:
+        """The specification of this replica's jobs: it knows its number, and nothing of whose service we are ourselves."""
         job = self._spec.job
-        return replace(job, labels={**(job.labels or {}), "service": self._spec.name, "replica": str(self.number)})
+        return replace(
+            job,
+            env={**(inherited_environment() if job.env is None else job.env), "RINGFENCE_REPLICA": str(self.number)},
+            labels={**(job.labels or {}), "service": self._spec.name, "replica": str(self.number)},
+        )
 
     @property
     def job(self) -> Job | None:
@@ -167,6 +174,10 @@ class Instance:
         if not allowed:
             self.result, self.reason = ServiceResult.START_LIMIT_HIT, "too many starts within start_limit_interval_sec"
             return False
+        if self._begun:
+            self.restarts += 1
+            self._on_change()
+        self._begun = True
         attempt = self._attempt = Attempt(self._supervisor, self._spec, self._job_spec, self._launch, self)
         try:
             ending = await attempt.run()
@@ -186,7 +197,6 @@ class Instance:
         if self._ends():
             self.result = ServiceResult.SUCCESS  # it was stopped while it waited
             return False
-        self.restarts += 1
         return True
 
     def _goes_on(self, ending: Ending) -> bool:
@@ -222,6 +232,7 @@ class Instance:
         self.status = ""
         self.healthy = None
         self._tell(logging.INFO, "started" if self.restarts == 0 else f"restarted ({self.restarts})")
+        self._on_change()
         if self._on_restart is not None and self.restarts:
             self._calling = asyncio.get_running_loop().create_task(self._call(self._on_restart, job))
 

@@ -75,9 +75,8 @@ class Signs:
             changes["pass_fds"] = (*job_spec.pass_fds, self._ready_end)
         if isinstance(self._spec.ready, LogCheck):
             changes |= self._tap(self._spec.ready.pattern, job_spec)
-        if added or (job_spec.env is None and any(name in os.environ for name in OURS)):
-            env = inherited_environment() if job_spec.env is None else job_spec.env
-            changes["env"] = {**env, **added}
+        if added:
+            changes["env"] = {**(job_spec.env or {}), **added}
         return replace(job_spec, **changes) if changes else job_spec
 
     def _tap(self, pattern: str, job_spec: JobSpec) -> dict[str, int]:
