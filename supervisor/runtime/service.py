@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.errors import ConfigError, ServiceFailed
+from supervisor.errors import ClosedError, ConfigError, ServiceFailed
 from supervisor.model.service import check_replicas
 from supervisor.model.service_state import ServiceResult, ServiceState, combined_state
 from supervisor.model.state import JobState
@@ -111,8 +111,10 @@ class Service:
         """Start every replica and return when all are up (a oneshot: when it has done its work).
 
         Automatic restarts on the way are waited for; bound the time with ``asyncio.timeout``. Cancelled, the start goes on.
-        Raises :class:`ServiceFailed` when a replica gives up before it was up.
+        Raises :class:`ServiceFailed` when a replica gives up before it was up, :class:`ClosedError` outside the supervisor's scope.
         """
+        if not self._supervisor.is_open:
+            raise ClosedError("the supervisor of this service is not open: use it inside 'async with'")
         self._wanted = True
         await self._start_these(tuple(self._instances))
 

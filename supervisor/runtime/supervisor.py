@@ -65,6 +65,11 @@ class Supervisor:
         """The jobs that are not over yet, in order of their start."""
         return tuple(self._jobs.values())
 
+    @property
+    def is_open(self) -> bool:
+        """Inside its scope, and not leaving it."""
+        return self._engine is not None and not self._closing
+
     def events(self, *, output: bool = True, max_events: int = DEFAULT_MAX_EVENTS, max_bytes: int = DEFAULT_MAX_BYTES) -> EventReader:
         """The events of every job, as :meth:`Job.events`; ends when the supervisor is closed."""
         snapshot = [event for job in self.jobs for event in job._telling.snapshot(output, job.outcome)]
@@ -175,7 +180,12 @@ class Supervisor:
         upstream = options.get("stdin")
         if isinstance(upstream, PipeReader):
             options["stdin"] = upstream.hand_over()
-        job = await self._start(args, text_mode(text, encoding, errors), options, pipes=True)
+        job = self._begin(args, text_mode(text, encoding, errors), options, pipes=True)
+        try:
+            await self.changed(job, lambda: job.state != JobState.STARTING)
+        except asyncio.CancelledError:
+            job._execution.stop(0)
+            raise
         if isinstance(upstream, PipeReader):
             upstream.close()  # the new job has it: when it reads no more, the one before it shall learn so
         return job
@@ -190,7 +200,7 @@ class Supervisor:
         **options: Any,
     ) -> Outcome:
         """Start a command and wait for its outcome, PIPE collects; cancelled, it kills the job and waits for its end."""
-        job = await self._start(args, text_mode(text, encoding, errors), options, pipes=False)
+        job = self._begin(args, text_mode(text, encoding, errors), options, pipes=False)
         try:
             return await job.wait()
         except asyncio.CancelledError:
@@ -199,19 +209,13 @@ class Supervisor:
             await asyncio.shield(self.changed(job, lambda: job.ended))
             raise
 
-    async def _start(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool) -> Job:
+    def _begin(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool) -> Job:
         if isinstance(args, JobSpec) and options:
             raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
-        job = self._launch(args if isinstance(args, JobSpec) else spec_for(args, mode, options, pipes), mode)
-        try:
-            await self.changed(job, lambda: job.state != JobState.STARTING)
-        except asyncio.CancelledError:
-            job._execution.stop(0)
-            raise
-        return job
+        return self._launch(args if isinstance(args, JobSpec) else spec_for(args, mode, options, pipes), mode)
 
     def _launch(self, spec: JobSpec, text: Text) -> Job:
-        if self._engine is None or self._ground is None or self._closing:
+        if not self.is_open or self._engine is None or self._ground is None:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
         plan, host = self._ground.plan(spec)
         execution = Execution(self._engine, spec, plan, host, self._ground.root)

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from programs import probe
 from waiting import Line
 
-from supervisor import JobSpec, Service, ServiceSpec
+from supervisor import Job, JobSpec, Service, ServiceSpec, Supervisor
 
 
 def steps(*words: str, **given: Any) -> ServiceSpec:
@@ -23,6 +21,11 @@ def steps(*words: str, **given: Any) -> ServiceSpec:
 async def heard(line: Line) -> str:
     """The next line, the event loop running on meanwhile."""
     return await asyncio.to_thread(line.read)
+
+
+def living(sup: Supervisor) -> list[Job]:
+    """The jobs that are not over; one whose end has just been told may still be in ``sup.jobs``."""
+    return [job for job in sup.jobs if not job.ended]
 
 
 def pid_of(service: Service, number: int = 0) -> int:
@@ -37,14 +40,3 @@ async def replaced(service: Service, pid: int, number: int = 0) -> int:
     replica = service.replicas[number]
     await service.until(lambda: replica.state == "active" and replica.job is not None and replica.job.pid != pid)
     return pid_of(service, number)
-
-
-@contextmanager
-def lines(count: int) -> Iterator[list[Line]]:
-    """So many pipes through which programs tell."""
-    made = [Line() for _ in range(count)]
-    try:
-        yield made
-    finally:
-        for line in made:
-            line.close()

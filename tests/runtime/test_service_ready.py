@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from programs import PYTHON, probe, sh
-from services import heard, pid_of, steps
+from services import heard, living, pid_of, steps
 from waiting import SLOW, Line
 
 from supervisor import (
@@ -134,7 +134,7 @@ async def test_a_service_that_is_not_ready_in_time_has_failed() -> None:
         with pytest.raises(ServiceFailed) as caught:
             await service.start()
         assert caught.value.result == "timeout"
-        assert (service.state, sup.jobs) == ("failed", ())
+        assert (service.state, living(sup)) == ("failed", [])
 
 
 async def test_a_service_may_ask_for_more_time() -> None:
@@ -243,7 +243,7 @@ async def test_a_command_that_succeeds_says_ready(tmp_path: Path) -> None:
         )
         with pytest.raises(ServiceFailed):
             await hanging.start()
-        assert sup.jobs == ()
+        assert not living(sup)
 
 
 async def test_a_line_of_the_log_says_ready_and_the_log_stays_whole(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from programs import python, sh
-from services import heard, pid_of, replaced, steps
+from services import heard, living, pid_of, replaced, steps
 from waiting import SLOW, Line
 
 from supervisor import Job, JobSpec, Limits, Recovery, Service, ServiceFailed, ServiceSpec, Supervisor
@@ -28,7 +28,7 @@ async def test_a_killed_service_is_replaced_again_and_again_by_one_process_at_a_
         for _ in range(10):
             os.kill(seen[-1], signal.SIGKILL)
             seen.append(await replaced(service, seen[-1]))
-            assert len(sup.jobs) == 1
+            assert len(living(sup)) == 1
         assert len(set(seen)) == 11
         assert service.restarts == 10
         assert service.replicas[0].outcome is not None and service.replicas[0].outcome.exit.signal == 9
@@ -107,7 +107,7 @@ async def test_a_stop_during_the_delay_is_obeyed_at_once() -> None:
         await service.stop()
         assert time.monotonic() - began < 5 * SLOW
         assert (service.state, service.result) == ("inactive", "success")
-        assert sup.jobs == ()
+        assert not living(sup)
 
 
 async def test_a_missing_program_is_given_up_at_once_whatever_restart_says() -> None:
@@ -266,7 +266,7 @@ async def test_a_oneshot_is_done_when_it_has_exited() -> None:
         assert (once.state, once.result) == ("inactive", "success")
         kept = Service(sup, ServiceSpec(name="kept", exec_start=sh("exit 0"), type="oneshot", remain_after_exit=True))
         await kept.start()
-        assert (kept.state, sup.jobs) == ("active", ())
+        assert (kept.state, living(sup)) == ("active", [])
         await kept.stop()
         assert kept.state == "inactive"
         bad = Service(sup, ServiceSpec(name="bad", exec_start=sh("exit 4"), type="oneshot", restart="on-failure", restart_sec=0))

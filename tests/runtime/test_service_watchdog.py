@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from programs import sh
-from services import pid_of, replaced, steps
+from services import living, pid_of, replaced, steps
 from waiting import SLOW
 
 from supervisor import ExecCheck, Health, Service, ServiceSpec, Supervisor
@@ -108,4 +108,4 @@ async def test_a_check_that_hangs_is_a_failure_and_is_ended() -> None:
         service = Service(sup, steps("wait", health=health))
         await service.start()
         assert (await service.wait(), service.result) == ("failed", "health")
-        assert sup.jobs == ()
+        assert not living(sup)

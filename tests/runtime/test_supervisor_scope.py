@@ -367,3 +367,16 @@ async def test_jobs_are_numbered_and_never_twice() -> None:
         await first.wait()
         second = await sup.start(["true"])
         assert second.id > first.id
+
+
+async def test_cancelling_run_in_the_very_tick_of_its_launch_still_waits_for_the_end() -> None:
+    """When the cancellation comes through, nothing of the job is alive."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            task = asyncio.create_task(sup.run(python(DEAF, line.end), pass_fds=[line.end]))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not [job for job in sup.jobs if not job.ended]
+            line.wait_closed(timeout=1)

@@ -172,3 +172,14 @@ def test_a_job_may_outlive_nobody_when_its_supervisor_exits_in_good_order() -> N
     with Line() as line:
         subprocess.run([sys.executable, "-c", code, str(line.end)], pass_fds=[line.end], check=True)
         line.wait_closed(timeout=1)
+
+
+@pytest.mark.usefixtures("holder")
+async def test_a_descriptor_passed_to_a_job_ends_when_the_job_lets_go_of_it() -> None:
+    """Nothing of ours, the init helper included, keeps it open while the job runs on."""
+    with Line() as line:
+        async with supervisor.Supervisor() as sup:
+            code = "import os, signal, sys\nos.close(int(sys.argv[1]))\nsignal.pause()"
+            job = await sup.start(python(code, line.end), pass_fds=[line.end], kill_grace=0)
+            line.wait_closed()
+            assert job.state == "running"
