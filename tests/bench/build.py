@@ -77,6 +77,11 @@ def exit_child() -> str:
     return c_program("exit_child", *BARE)
 
 
+def restart_child() -> str:
+    """A program that says when it has begun and waits to be killed."""
+    return c_program("restart_child", *BARE)
+
+
 def _mark(sources: list[Path], *flags: str) -> str:
     digest = hashlib.sha256(repr(flags).encode())
     for source in sources:
