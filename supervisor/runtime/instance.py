@@ -187,7 +187,8 @@ class Instance:
         self.result, self.reason = ending.result, ending.message
         if ending.outcome is not None:
             self.outcome = ending.outcome
-        self._tell(logging.INFO if ending.result == ServiceResult.SUCCESS else logging.WARNING, f"ended: {ending.message or ending.result}")
+        level = logging.INFO if ending.result == ServiceResult.SUCCESS else logging.WARNING
+        self._tell(level, f"ended: {ending.message or ending.result}", ending.result)
         if self._ends() or not self._goes_on(ending):
             return False
         self._backoff, delay_ns = next_delay(self._spec, self._backoff, now_ns(), random.random())

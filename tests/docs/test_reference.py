@@ -17,7 +17,10 @@ from supervisor.cli.options import OTHER
 from supervisor.kernel.native import STAGES
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
-from supervisor.model.spec import JobSpec
+from supervisor.model.check import Health
+from supervisor.model.service import RESTARTS, TYPES, Recovery, ServiceSpec
+from supervisor.model.service_state import ServiceResult, ServiceState
+from supervisor.model.spec import KILL_MODES, JobSpec
 from supervisor.model.value import field_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,8 +62,16 @@ def test_every_field_and_verdict_is_documented() -> None:
     assert fields | set(Verdict.ALL) <= codes("outcome.md")
 
 
+def test_every_word_of_a_service_is_documented() -> None:
+    fields = {name for kind in (ServiceSpec, Recovery) for name in field_names(kind)}
+    assert fields | {*ServiceState.ALL, *ServiceResult.ALL, *TYPES, *RESTARTS, *KILL_MODES} <= codes("services.md")
+    text = (REFERENCE / "services.md").read_text(encoding="utf-8")
+    assert not [name for name in field_names(Health) if f"{name}=" not in text and f"{name}," not in text]
+
+
 def test_every_public_name_is_documented() -> None:
-    found = codes("python.md") | {span.split(".")[-1] for span in codes("python.md")}
+    pages = codes("python.md") | codes("services.md")
+    found = pages | {span.split(".")[-1] for span in pages}
     assert set(supervisor.__all__) <= found
     assert set(field_names(JobSpec)) <= found
 
