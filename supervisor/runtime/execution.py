@@ -443,6 +443,12 @@ class Execution:
             self._become(JobState.RUNNING)
         return True
 
+    @property
+    def paused_ns(self) -> int:
+        """How long the job has been paused in all, up to now."""
+        at = self._end.paused_at
+        return self._end.paused_ns + (0 if at is None else native.now_ns() - at)
+
     def relimit(self, change: Relimit) -> None:
         """The limits were changed on the tree: what is kept here follows."""
         self.spec, self.plan = change.spec, change.plan

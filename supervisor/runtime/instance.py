@@ -71,11 +71,11 @@ class Instance:
         self._calling: asyncio.Task[None] | None = None  # the callback after a restart
         self._waiting: asyncio.Future[None] | None = None  # the delay before the next start
         self._stopping = False
+        self._job_spec = spec.job
         self._forget()
 
     def _forget(self) -> None:
         """What a start by hand begins without: earlier failures, delays and grown limits."""
-        self._job_spec = self._own_spec()
         self._backoff = Backoff()
         self._start_limit = StartLimit()
         self._failed_starts = 0
@@ -112,6 +112,7 @@ class Instance:
         before = self._task
         self._stopping = False
         self._forget()
+        self._job_spec = self._own_spec()
         self.become(ServiceState.ACTIVATING, "start")
         self._task = asyncio.get_running_loop().create_task(self._keep(before), name=f"{self._spec.name}@{self.number}")
 
@@ -155,8 +156,10 @@ class Instance:
             self.result, self.reason = ServiceResult.SUCCESS, ""
             while not self._ends() and await self._turn():
                 pass
-        except ClosedError:
-            self.reason = "the supervisor is closed"
+        except ClosedError as error:
+            self.reason = str(error)
+            if self._supervisor.is_open and not self._ends():  # something else that its launch needs
+                self.result = ServiceResult.RESOURCES
         except Exception as error:
             self.result, self.reason = ServiceResult.RESOURCES, f"our own fault: {error!r}"
             LOGGER.exception("%s: the task that keeps it running has failed", self._spec.name)

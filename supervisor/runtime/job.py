@@ -110,6 +110,11 @@ class Job:
         return self._execution.outcome if self.ended else None
 
     @property
+    def paused_ns(self) -> int:
+        """How long it has been paused in all, up to now; nanoseconds."""
+        return self._execution.paused_ns
+
+    @property
     def limits(self) -> Limits:
         """The limits as they hold now, shares resolved to amounts."""
         return self._execution.plan.limits

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from supervisor.kernel.native import now_ns
 from supervisor.kernel.notify_socket import NotifySocket
 from supervisor.kernel.streams import open_pipe
 from supervisor.model.check import FdCheck, LogCheck
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 #: What belongs to us if we are a service ourselves, and must not reach ours (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
 OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "READY_FD", "MAINPID")
 DATAGRAMS_PER_TURN: Final = 32
+NOTES_MAX: Final = 16
+FINEST_S: Final = 0.001
 
 
 def inherited_environment() -> dict[str, str]:
@@ -53,7 +56,8 @@ class Signs:
         self._taps: list[LogTap] = []
         self._watchdog: asyncio.TimerHandle | None = None
         self._watchdog_s: float = spec.watchdog_sec
-        self._alive_at = 0.0
+        self._alive_ns = 0  # of time that it was not paused
+        self._said: set[str] = set()
         try:
             self.job_spec = self._open(job_spec)
         except BaseException:
@@ -139,7 +143,7 @@ class Signs:
                 if self._is_ours(datagram.pid):
                     self._take(parse_notification(datagram.raw))
                 else:
-                    self._attempt.noted(f"a notification from process {datagram.pid}, which is not of this service, is passed over")
+                    self._note(f"a notification from process {datagram.pid}, which is not of this service, is passed over")
             finally:
                 for fd in fds:
                     os.close(fd)  # FDSTORE keeps nothing here, and a BARRIER waits for just this
@@ -163,7 +167,7 @@ class Signs:
             if self._watchdog is not None:
                 self.start_watchdog()
         if said.watchdog:
-            self._alive_at = asyncio.get_running_loop().time()
+            self._alive_ns = self._awake_ns()
         if said.reloading:
             attempt.changed_state(ServiceState.RELOADING)
         if said.ready:
@@ -173,34 +177,42 @@ class Signs:
         if said.stopping:
             attempt.changed_state(ServiceState.DEACTIVATING)
         if said.refused:
-            attempt.noted(f"{', '.join(said.refused)} in a notification is not followed")
+            self._note(f"{', '.join(said.refused)} in a notification is not followed")
         if said.watchdog_trigger and self._spec.watchdog_sec:
             attempt.end(ServiceResult.WATCHDOG)
+
+    def _note(self, message: str) -> None:
+        """Once each, and only so many: strangers and hostile services must not fill the log."""
+        if message not in self._said and len(self._said) < NOTES_MAX:
+            self._said.add(message)
+            self._attempt.noted(message)
 
     # ---- the watchdog ----
 
     def start_watchdog(self) -> None:
         """From now on the service must say ``WATCHDOG=1`` in time; without effect when its specification has no watchdog."""
         if self._watchdog_s > 0:
-            loop = asyncio.get_running_loop()
-            self._alive_at = loop.time()
-            self._arm_watchdog(self._alive_at + self._watchdog_s)
+            self._alive_ns = self._awake_ns()
+            self._arm_watchdog(self._watchdog_s)
 
-    def _arm_watchdog(self, due: float) -> None:
+    def _awake_ns(self) -> int:
+        """The time, as a clock shows it that stands still while the job is paused: the frozen cannot give a sign."""
+        paused = 0 if self._job is None else self._job.paused_ns
+        return int(now_ns()) - paused
+
+    def _arm_watchdog(self, seconds: float) -> None:
         if self._watchdog is not None:
             self._watchdog.cancel()
-        self._watchdog = asyncio.get_running_loop().call_at(due, self._on_watchdog)
+        self._watchdog = asyncio.get_running_loop().call_later(seconds, self._on_watchdog)
 
     def _on_watchdog(self) -> None:
         """A sign of life only notes its time, so that a chatty service costs no timers."""
-        now = asyncio.get_running_loop().time()
-        if self._job is not None and self._job.state == JobState.PAUSED:
-            self._alive_at = now  # the frozen cannot give a sign
-        due = self._alive_at + self._watchdog_s
-        if due > now:
-            self._arm_watchdog(due)
-        else:
+        left = self._watchdog_s - (self._awake_ns() - self._alive_ns) / 1e9
+        if left <= 0:
             self._attempt.end(ServiceResult.WATCHDOG)
+        else:
+            paused = self._job is not None and self._job.state == JobState.PAUSED
+            self._arm_watchdog(max(left, FINEST_S) if not paused else self._watchdog_s)
 
     def close(self) -> None:
         """Stop listening and close everything; safe to call twice."""

@@ -104,9 +104,9 @@ class Supervisor:
         """
         if self._engine is None:
             return
-        cancelled = await self._close_features(at_once)
+        trouble = await self._close_features(at_once)
         self._closing = True
-        at_once = at_once or cancelled is not None
+        at_once = at_once or trouble is not None
         for job in self.jobs:
             job._execution.stop(0 if at_once else job._execution.spec.kill_grace_ns)
             job._settle()
@@ -115,19 +115,19 @@ class Supervisor:
             try:
                 await self._idle
             except asyncio.CancelledError as request:
-                cancelled = request
+                trouble = request
                 for job in self.jobs:
                     job._execution.kill()
                     job._settle()
         self._release()
-        if cancelled is not None:
-            raise cancelled
+        if trouble is not None:
+            raise trouble
 
     def on_close(self, closer: Closer) -> Callable[[], None]:
         """Have ``closer(at_once)`` awaited when the scope is left, before its jobs are stopped; the last one registered goes first.
 
-        For what keeps jobs running or makes new ones. A closer must not raise; cancelled, it is awaited once more with
-        ``at_once``. Returns the function that takes the registration back.
+        For what keeps jobs running or makes new ones. When it is cancelled, it is awaited once more with ``at_once``; what it
+        raises is raised when everything is closed. Returns the function that takes the registration back.
         """
         self._closers.append(closer)
 
@@ -137,18 +137,20 @@ class Supervisor:
 
         return take_back
 
-    async def _close_features(self, at_once: bool) -> asyncio.CancelledError | None:
-        cancelled: asyncio.CancelledError | None = None
+    async def _close_features(self, at_once: bool) -> BaseException | None:
+        trouble: BaseException | None = None
         while self._closers:
             closer = self._closers[-1]
             try:
-                await closer(at_once or cancelled is not None)
+                await closer(at_once or trouble is not None)
             except asyncio.CancelledError as request:
-                cancelled = request
+                trouble = request
                 continue
+            except Exception as error:
+                trouble = trouble or error
             if closer in self._closers:
                 self._closers.remove(closer)
-        return cancelled
+        return trouble
 
     def _release(self) -> None:
         engine, ground = self._engine, self._ground

@@ -15,9 +15,9 @@ from supervisor import errors
 from supervisor.cli.main import VERBS
 from supervisor.cli.options import OTHER
 from supervisor.kernel.native import STAGES
+from supervisor.model.check import Health
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
-from supervisor.model.check import Health
 from supervisor.model.service import RESTARTS, TYPES, Recovery, ServiceSpec
 from supervisor.model.service_state import ServiceResult, ServiceState
 from supervisor.model.spec import KILL_MODES, JobSpec

@@ -49,9 +49,21 @@ async def test_a_paused_service_is_not_blamed_for_its_silence() -> None:
         assert service.state == "active"
 
 
+async def test_time_in_a_pause_does_not_count_even_when_the_pause_is_over() -> None:
+    """Silent for nine tenths of the interval, most of it paused: it still has the rest when it runs on, and no more."""
+    spec = steps("send:READY=1", "wait", type="notify", watchdog_sec=ALIVE_S, restart="no")
+    async with Supervisor() as sup, Service(sup, spec) as service:
+        await service.pause()
+        await asyncio.sleep(0.9 * ALIVE_S)
+        await service.resume()
+        await asyncio.sleep(0.4 * ALIVE_S)
+        assert service.state == "active"
+        assert (await service.wait(), service.result) == ("failed", "watchdog")
+
+
 async def test_a_service_may_pull_the_trigger_itself() -> None:
     """WATCHDOG=trigger, with an interval of a minute."""
-    spec = steps("send:READY=1", "send:WATCHDOG=trigger", "wait", type="notify", watchdog_sec=60)
+    spec = steps("send:READY=1", "sleep:0.3", "send:WATCHDOG=trigger", "wait", type="notify", watchdog_sec=60)
     async with Supervisor() as sup:
         service = Service(sup, spec)
         await service.start()

@@ -9,7 +9,7 @@ import os
 import resource
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -380,3 +380,25 @@ async def test_cancelling_run_in_the_very_tick_of_its_launch_still_waits_for_the
                 await task
             assert not [job for job in sup.jobs if not job.ended]
             line.wait_closed(timeout=1)
+
+
+async def test_features_are_closed_before_the_jobs_in_reverse_and_their_errors_come_out_at_the_end() -> None:
+    """The job still runs while they close, one of them fails, and everything is closed all the same."""
+    seen: list[str] = []
+    with pytest.raises(ZeroDivisionError):
+        async with Supervisor() as sup:
+            job = await sup.start(["sleep", "60"], kill_grace=0)
+
+            def closer(name: str) -> Callable[[bool], Awaitable[None]]:
+                async def close(at_once: bool) -> None:
+                    seen.append(f"{name} {job.state} {at_once}")
+                    if name == "second":
+                        raise ZeroDivisionError
+
+                return close
+
+            sup.on_close(closer("first"))
+            sup.on_close(closer("second"))
+            sup.on_close(closer("taken back"))()
+    assert seen == ["second running False", "first running True"]
+    assert job.state == "terminated" and not sup.is_open

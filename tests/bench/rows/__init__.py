@@ -13,6 +13,7 @@ from tests.bench.rows import (
     restart,
     ring,
     sandbox,
+    services,
     shared_memory,
     soak,
     spawn,
@@ -32,6 +33,7 @@ ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "ring": ring.sections,
     "shared-memory": shared_memory.sections,
     "restart": restart.sections,
+    "services": services.sections,
     "soak": soak.sections,
     "syscalls": syscalls.sections,
 }
