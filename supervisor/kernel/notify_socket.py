@@ -31,20 +31,39 @@ class Datagram:
 
 
 class NotifySocket:
-    """Owns one notification socket. Its abstract address (unix(7)) leaves no file, however its owner dies."""
+    """Owns one notification socket. Its abstract address (unix(7)) leaves no file, however its owner dies.
 
-    def __init__(self) -> None:
+    ``in_file_system``: a path instead, to be bound into a sandbox, where abstract addresses of the host do not reach. A supervisor
+    that is killed leaves that one behind, an empty socket below the run-time directory.
+    """
+
+    def __init__(self, *, in_file_system: bool = False) -> None:
         """Raises OSError; nothing is left open then."""
+        self._folder = ""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._socket.bind("")  # the kernel chooses an address that nobody has (Linux autobind)
-            name: bytes = self._socket.getsockname()
+            #: For the variable NOTIFY_SOCKET.
+            self.address = self._bind_path() if in_file_system else self._bind_abstract()
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
-        #: For the variable NOTIFY_SOCKET.
-        self.address = "@" + os.fsdecode(name[1:])
+
+    def _bind_abstract(self) -> str:
+        self._socket.bind("")  # the kernel chooses an address that nobody has (Linux autobind)
+        name: bytes = self._socket.getsockname()
+        return "@" + os.fsdecode(name[1:])
+
+    def _bind_path(self) -> str:
+        import tempfile  # for services in a sandbox only
+
+        places = (os.environ.get("XDG_RUNTIME_DIR", ""), "/run")
+        self._folder = tempfile.mkdtemp(prefix="ringfence-", dir=next((place for place in places if os.access(place, os.W_OK)), None))
+        os.chmod(self._folder, 0o711)  # the service may run as another user; the kernel names who speaks
+        path = f"{self._folder}/notify"
+        self._socket.bind(path)
+        os.chmod(path, 0o666)
+        return path
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -71,5 +90,12 @@ class NotifySocket:
         return Datagram(raw=raw, pid=pid), fds
 
     def close(self) -> None:
-        """Close it; safe to call twice."""
+        """Close it and remove its file; safe to call twice."""
         self._socket.close()
+        if self._folder:
+            for remove, path in ((os.unlink, f"{self._folder}/notify"), (os.rmdir, self._folder)):
+                try:
+                    remove(path)
+                except FileNotFoundError:
+                    continue
+            self._folder = ""

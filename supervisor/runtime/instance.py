@@ -17,7 +17,7 @@ from supervisor.model.service_state import Ending, ServiceResult, ServiceState
 from supervisor.model.value import replace
 from supervisor.runtime.attempt import Attempt
 from supervisor.runtime.json_log import tell
-from supervisor.runtime.signs import inherited_environment
+from supervisor.runtime.signs import own_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Instance:
         job = self._spec.job
         return replace(
             job,
-            env={**(inherited_environment() if job.env is None else job.env), "RINGFENCE_REPLICA": str(self.number)},
+            env={**own_environment(job), "RINGFENCE_REPLICA": str(self.number)},
             labels={**(job.labels or {}), "service": self._spec.name, "replica": str(self.number)},
         )
 

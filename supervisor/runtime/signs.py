@@ -11,6 +11,7 @@ from supervisor.kernel.notify_socket import NotifySocket
 from supervisor.kernel.streams import open_pipe
 from supervisor.model.check import FdCheck, LogCheck
 from supervisor.model.notification import parse_notification
+from supervisor.model.sandbox import NONE, Bind
 from supervisor.model.service_state import ServiceResult, ServiceState
 from supervisor.model.spec import STDOUT
 from supervisor.model.state import JobState
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from supervisor.model.notification import Notification
     from supervisor.model.service import ServiceSpec
-    from supervisor.model.spec import JobSpec
+    from supervisor.model.spec import JobSpec, Text
     from supervisor.runtime.attempt import Attempt
     from supervisor.runtime.job import Job
 
@@ -34,8 +35,14 @@ NOTES_MAX: Final = 16
 FINEST_S: Final = 0.001
 
 
-def inherited_environment() -> dict[str, str]:
-    """Our own environment, as far as it is a service's as well."""
+def own_environment(job_spec: JobSpec) -> dict[Any, Text]:
+    """What a service's jobs get: the specification's environment, a clean one where its sandbox asks for it, else ours without ``OURS``."""
+    if job_spec.env is not None:
+        return {**job_spec.env}
+    if job_spec.sandbox is not None and job_spec.sandbox.clear_env:
+        from supervisor.model.confine import CLEAN_ENV
+
+        return {**CLEAN_ENV, **{name: os.environ[name] for name in job_spec.sandbox.keep_env if name in os.environ}}
     return {name: text for name, text in os.environ.items() if name not in OURS}
 
 
@@ -68,8 +75,12 @@ class Signs:
         added: dict[str, str] = {}
         changes: dict[str, Any] = {}
         if self._spec.notifies:
-            self._socket = NotifySocket()
+            sandbox = job_spec.sandbox
+            confined = sandbox is not None and sandbox.level != NONE  # it may have a network, a /tmp and a /run of its own
+            self._socket = NotifySocket(in_file_system=confined)
             added["NOTIFY_SOCKET"] = self._socket.address
+            if sandbox is not None and confined:
+                changes["sandbox"] = replace(sandbox, bind=(*sandbox.bind, Bind(source=self._socket.address)))
         if self._spec.watchdog_sec:
             added["WATCHDOG_USEC"] = str(round(self._spec.watchdog_sec * 1e6))
         if isinstance(self._spec.ready, FdCheck):

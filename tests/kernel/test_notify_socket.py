@@ -66,3 +66,17 @@ def test_addresses_are_never_shared() -> None:
     assert len({notify.address for notify in sockets}) == 50
     for notify in sockets:
         notify.close()
+
+
+def test_a_socket_in_the_file_system_goes_with_its_owner() -> None:
+    """For sandboxes: anybody may speak, nobody may list the folder, and nothing is left."""
+    notify = NotifySocket(in_file_system=True)
+    folder = os.path.dirname(notify.address)
+    assert os.stat(notify.address).st_mode & 0o777 == 0o666 and os.stat(folder).st_mode & 0o777 == 0o711
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.sendto(b"READY=1", notify.address)
+    received = notify.receive()
+    notify.close()
+    notify.close()
+    assert received is not None and received[0].pid == os.getpid()
+    assert not os.path.exists(folder)

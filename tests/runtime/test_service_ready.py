@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from programs import PYTHON, probe, sh
+from sandboxes import PREFIX, REAL_PYTHON
 from services import heard, living, pid_of, steps
 from waiting import SLOW, Line
 
@@ -22,6 +23,7 @@ from supervisor import (
     HttpCheck,
     JobSpec,
     LogCheck,
+    Sandbox,
     Service,
     ServiceFailed,
     ServiceSpec,
@@ -289,3 +291,26 @@ async def test_a_log_that_nobody_reads_holds_up_the_service_and_not_the_supervis
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+@pytest.mark.requires("mount")
+@pytest.mark.parametrize("level", ["basic", "strict"])
+async def test_a_service_in_a_sandbox_is_heard_as_well(level: str) -> None:
+    """Its own network, /tmp and process numbers; the kernel still says that it was the one that spoke. Its environment stays clean."""
+    code = (
+        "import os, signal, socket\nnotify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\nnotify.connect(os.environ['NOTIFY_SOCKET'])\n"
+        "notify.send(b'READY=1\\nSTATUS=%d %s' % (os.getpid(), os.environ.get('RINGFENCE_TEST_SECRET', 'clean').encode()))\nsignal.pause()"
+    )
+    sandbox = Sandbox(level=level, bind=[] if PREFIX.startswith("/usr") else [PREFIX])
+    job = JobSpec(argv=[REAL_PYTHON, "-I", "-S", "-c", code], sandbox=sandbox)
+    os.environ["RINGFENCE_TEST_SECRET"] = "leaked"
+    try:
+        async with (
+            Supervisor() as sup,
+            Service(sup, ServiceSpec(name="web", exec_start=job, type="notify", timeout_start_sec=20)) as service,
+        ):
+            pid, _, word = service.replicas[0].status.partition(" ")
+            assert word == "clean"
+            assert (int(pid) == pid_of(service)) == (level == "basic")
+    finally:
+        del os.environ["RINGFENCE_TEST_SECRET"]
