@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.control.watch import Watch
     from supervisor.kernel.tree import Tree
+    from supervisor.model.limits import Limits
     from supervisor.model.plan import LaunchPlan
     from supervisor.runtime.sampler import Sampler
 
@@ -45,14 +46,18 @@ class Clock:
 
     def start(self, plan: LaunchPlan, processors: int, now_ns: int) -> None:
         """The job runs from now on."""
-        limits = plan.limits
+        self.relimit(plan.limits, processors, now_ns)
+        if self._sampler is not None:
+            self._sampler.start(now_ns)
+
+    def relimit(self, limits: Limits, processors: int, started_ns: int) -> None:
+        """These limits of time count from now on, measured from ``started_ns``."""
+        self._watch = None
         if (limits.cpu_time_max, limits.wall_time_max, limits.idle_time_max) != (None, None, None):
             from supervisor.control import watch
 
             self._decide = watch
-            self._watch = watch.watch_for(limits, processors, now_ns)
-        if self._sampler is not None:
-            self._sampler.start(now_ns)
+            self._watch = watch.watch_for(limits, processors, started_ns)
 
     def relimit(self, plan: LaunchPlan, processors: int, started_ns: int, paused_ns: int) -> None:
         """The limits of time and the sampled ones are the plan's from now on; time already used counts."""

@@ -136,6 +136,9 @@ def _read_process(end: End, reading: Reading) -> None:
     reading.put("cpu_ns", (user + system) * 1000, source)
     reading.put("cpu_user_ns", user * 1000, source)
     reading.put("cpu_system_ns", system * 1000, source)
+    if end.switches is not None:
+        reading.put("context_switches_voluntary", end.switches[0], source)
+        reading.put("context_switches_involuntary", end.switches[1], source)
     # exec hands the launching process's peak on to the child's ru_maxrss: only a larger number is the child's own
     if end.main_maxrss_kib > end.spawner_rss_kib:
         reading.put("rss_peak_main_bytes", end.main_maxrss_kib * 1024, "rusage ru_maxrss")

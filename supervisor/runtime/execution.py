@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.denials import Denials
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
+    from supervisor.model.limits import Limits
     from supervisor.model.outcome import Outcome
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.relimit import Relimit
@@ -451,6 +452,11 @@ class Execution:
         if self.tree is None or self._end.exit is not None or self.outcome is not None:
             return False
         return self.tree.signal_main(number)
+
+    def relimit(self, limits: Limits) -> None:
+        """These limits of time instead of the plan's, from the start on; for soft limits, which give way to the hard ones."""
+        if self.tree is not None and self._end.exit is None:
+            self._clock.relimit(limits, self._host.processors, self._end.started_ns)
 
     def _become(self, state: str) -> None:
         previous, self.state = self.state, state
