@@ -86,6 +86,18 @@ def fill_closed_streams() -> set[int]:
     return closed
 
 
+def inherited_descriptors() -> tuple[int, ...]:
+    """Descriptors above the standard ones that our caller passed on; our own are all close-on-exec."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:
+            continue  # the one that listed
+    return tuple(sorted(found))
+
+
 def print_text(text: str) -> None:
     """Write it and a line end to standard output; raises :class:`ConfigError` when that cannot be."""
     raw = (text + "\n").encode("utf-8", "surrogateescape")

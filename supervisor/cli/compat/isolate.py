@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, print_text
+from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, inherited_descriptors, print_text
 from supervisor.errors import ConfigError, SupervisorError, UnsupportedError
 from supervisor.kernel.box import Box
 from supervisor.kernel.state_directory import state_directory
@@ -142,7 +142,7 @@ class _Command:
             raise ConfigError(f"the box was not found; make it with --init --box-id={options.box_id}")
         box.check_mode(options.cg)
         self._require_sandbox()
-        inherited = _inheritable() if options.inherit_fds else ()
+        inherited = inherited_descriptors() if options.inherit_fds else ()
         is_root = os.geteuid() == 0
         who = (FIRST_UID + options.box_id, FIRST_UID + options.box_id) if is_root else None
         box.hand_over(who, options.special_files)
@@ -265,18 +265,6 @@ def _for_host(limits: Limits, ground: Ground) -> Limits:
     if limits.tasks_max is not None and is_root and not counted:
         limits = replace(limits, tasks_max=None, limit_nproc=Rlimit(soft=limits.tasks_max, hard=limits.tasks_max))
     return limits
-
-
-def _inheritable() -> tuple[int, ...]:
-    """Descriptors above the standard ones that our caller passed on; our own are all close-on-exec."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append(int(name))
-        except OSError:
-            continue  # the one that listed
-    return tuple(sorted(found))
 
 
 def _print_cgroup_root() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, print_text
+from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, inherited_descriptors, print_text
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.model.limits import Limits
 from supervisor.model.spec import JobSpec
@@ -105,6 +105,7 @@ class _Timeout:
         return JobSpec(
             argv=options.argv,
             limits=replace(Limits(), wall_time_max=duration if 0 < duration < INFINITY else None),
+            pass_fds=inherited_descriptors(),
             kill_signal=options.signal or SIGCONT,  # signal 0 is none; SIGCONT does as little to who runs
             kill_grace_ns=grace,
             limit_grace_ns=grace,
@@ -118,6 +119,7 @@ class _Timeout:
             return
         self._say(self._options.signal)
         if self._options.signal != SIGKILL:
+            execution.signal(execution.spec.kill_signal)  # as timeout does, the command first, and once more with its group
             self._signal_rest(self._options.signal)
 
     def _on_signal(self, number: int, sender: int) -> None:
@@ -125,12 +127,12 @@ class _Timeout:
         execution = self._execution
         assert execution is not None
         self._say(number)
-        self._signal_rest(number)
         had_it = sender == 0
-        if 0 < self._options.kill_after_ns < INFINITY and not execution.causes:
-            execution.stop(int(self._options.kill_after_ns), cause="cancelled", signal=0 if had_it else number)
-        elif not had_it:
+        if not had_it:
             execution.signal(number)
+        self._signal_rest(number)
+        if 0 < self._options.kill_after_ns < INFINITY and not execution.causes:
+            execution.stop(int(self._options.kill_after_ns), signal=0)
 
     def _signal_rest(self, number: int) -> None:
         execution = self._execution
