@@ -46,31 +46,31 @@ class Clock:
 
     def start(self, plan: LaunchPlan, processors: int, now_ns: int) -> None:
         """The job runs from now on."""
-        self.relimit(plan.limits, processors, now_ns)
-        if self._sampler is not None:
-            self._sampler.start(now_ns)
-
-    def relimit(self, limits: Limits, processors: int, started_ns: int) -> None:
-        """These limits of time count from now on, measured from ``started_ns``."""
-        self._watch = None
+        limits = plan.limits
         if (limits.cpu_time_max, limits.wall_time_max, limits.idle_time_max) != (None, None, None):
             from supervisor.control import watch
 
             self._decide = watch
-            self._watch = watch.watch_for(limits, processors, started_ns)
+            self._watch = watch.watch_for(limits, processors, now_ns)
+        if self._sampler is not None:
+            self._sampler.start(now_ns)
 
     def relimit(self, plan: LaunchPlan, processors: int, started_ns: int, paused_ns: int) -> None:
         """The limits of time and the sampled ones are the plan's from now on; time already used counts."""
         if self._sampler is not None:
             self._sampler.relimit(plan)
+        self.retime(plan.limits, processors, started_ns, paused_ns)
+
+    def retime(self, limits: Limits, processors: int, started_ns: int, paused_ns: int) -> None:
+        """These limits of time count from now on; time already used counts."""
         now_ns = native.now_ns()
         if self._watch is not None:
-            self._watch = self._decide.relimited(self._watch, plan.limits)
+            self._watch = self._decide.relimited(self._watch, limits)
             return
         from supervisor.control import watch
 
         self._decide = watch
-        made = watch.watch_for(plan.limits, processors, started_ns)
+        made = watch.watch_for(limits, processors, started_ns)
         if made is not None:
             made = replace(made, paused_ns=paused_ns)
             self._watch = watch.paused(made, now_ns) if self.paused else made

@@ -447,16 +447,16 @@ class Execution:
         if change.output_max is not None and self.streams.limit(change.output_max):
             self.reached("output_max")
 
+    def retime(self, limits: Limits) -> None:
+        """Other limits of time than the plan's from now on, as soft ones that give way to hard ones; time already used counts."""
+        if self.tree is not None and self._end.exit is None:
+            self._clock.retime(limits, self._host.processors, self._end.started_ns, self._end.paused_ns)
+
     def signal(self, number: int) -> bool:
         """Send a signal to the main process. False when it has ended or not started yet."""
         if self.tree is None or self._end.exit is not None or self.outcome is not None:
             return False
         return self.tree.signal_main(number)
-
-    def relimit(self, limits: Limits) -> None:
-        """These limits of time instead of the plan's, from the start on; for soft limits, which give way to the hard ones."""
-        if self.tree is not None and self._end.exit is None:
-            self._clock.relimit(limits, self._host.processors, self._end.started_ns)
 
     def _become(self, state: str) -> None:
         previous, self.state = self.state, state

@@ -96,7 +96,7 @@ class _Run:
             self._require(ground)
             foreground = Foreground(ground, self._spec(ground), (SIGTERM, SIGQUIT, SIGINT))
             self._execution = foreground.execution
-            self._execution.on_change = self._on_change
+            self._execution.observer = self
             self._log("Starting command " + _joined(options.argv))
             self._log("Writing output to " + _joined((options.output,)))
             start_time = datetime.now().astimezone().isoformat()
@@ -175,17 +175,21 @@ class _Run:
 
     # ---- while it runs ----
 
-    def _on_change(self, execution: Execution) -> None:
-        """The soft limit counts first: reached, it sends SIGTERM and gives way to the hard ones, which kill."""
+    def state_changed(self, previous: str, state: str) -> None:
+        """The execution calls this: the soft limit counts first."""
         soft_ns = self._options.soft_time_ns
-        if soft_ns is None:
+        if state == JobState.RUNNING and soft_ns is not None and self._execution is not None:
+            self._execution.retime(replace(self._options.limits, cpu_time_max=soft_ns))
+
+    def limit_hit(self, limit: str) -> None:
+        """The execution calls this before it asks the run to end: reached, a soft limit gives way to the hard ones, which kill."""
+        execution = self._execution
+        if self._options.soft_time_ns is None or execution is None:
             return
-        if execution.state == JobState.RUNNING:
-            execution.relimit(replace(self._options.limits, cpu_time_max=soft_ns))
-        elif execution.state == JobState.STOPPING and execution.causes == ["cpu_time_max"]:
+        if execution.causes == ["cpu_time_max"]:
             self._soft_limit_hit = True
-            execution.relimit(self._options.limits)
-        elif execution.state == JobState.STOPPING and execution.causes[-1:] != ["cancelled"]:
+            execution.retime(self._options.limits)
+        else:
             execution.kill()
 
     def _on_signal(self, number: int, sender: int) -> None:

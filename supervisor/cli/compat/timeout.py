@@ -13,7 +13,6 @@ from supervisor.cli.foreground import Foreground, complain, fill_closed_streams,
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.model.limits import Limits
 from supervisor.model.spec import JobSpec
-from supervisor.model.state import JobState
 from supervisor.model.timeout_options import SIGKILL, TimeoutOptions, parse_timeout, signal_name, timeout_status
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace
@@ -87,7 +86,7 @@ class _Timeout:
         try:
             foreground = Foreground(ground, self._spec(), {SIGHUP, SIGINT, SIGQUIT, SIGTERM, *self._own_signal()})
             self._execution = foreground.execution
-            self._execution.on_change = self._on_change
+            self._execution.observer = self
             outcome = foreground.run(self._on_signal)
         finally:
             if foreground is not None:
@@ -113,10 +112,13 @@ class _Timeout:
 
     # ---- while it runs ----
 
-    def _on_change(self, execution: Execution) -> None:
+    def state_changed(self, previous: str, state: str) -> None:
+        """The execution calls this; nothing hangs on it here."""
+
+    def limit_hit(self, limit: str) -> None:
         """The time is up: say so, and give the signal to the rest of the tree, which timeout does by the group."""
-        if execution.state != JobState.STOPPING or execution.causes[-1:] != ["wall_time_max"]:
-            return
+        execution = self._execution
+        assert execution is not None
         self._say(self._options.signal)
         if self._options.signal != SIGKILL:
             execution.signal(execution.spec.kill_signal)  # as timeout does, the command first, and once more with its group
