@@ -88,6 +88,16 @@ class Box:
             if owner is not None:
                 os.fchown(folder_fd, *owner)
 
+    def make_temporary(self, name: str, owner: tuple[int, int] | None) -> None:
+        """Make ``name`` below the box's ``tmp``, which programs cannot reach but through a bind of one such directory. Raises OSError."""
+        above = os.path.join(self.path, "tmp")
+        os.makedirs(above, mode=0o755, exist_ok=True)
+        folder = os.path.join(above, name)
+        if not os.path.isdir(folder):
+            os.mkdir(folder, 0o700)
+        if owner is not None:
+            os.chown(folder, *owner)
+
     def open(self, path: str, flags: int, owner: tuple[int, int] | None) -> int:
         """Open a file of the box by its path below it, through no link and past no file that is not regular.
 

@@ -72,6 +72,8 @@ class End:
         self.ended_ns = notice.time_ns
         self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
         self.main_maxrss_kib, self.main_minor_faults = notice.maxrss_kib, notice.minor_faults
+        self.spawner_rss_kib = 0  # the helper started it, whose own peak is less than any program's
+        self.switches = notice.voluntary_switches, notice.involuntary_switches
         self.tree_us = (notice.tree_user_us, notice.tree_system_us)
         self.unreaped = notice.left > 0
 

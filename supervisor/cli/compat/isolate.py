@@ -2,8 +2,8 @@
 """``ringfence compat isolate``: the command line of the IOI's isolate on our engine.
 
 Boxes are directories below the state directory. A program of ``--run`` gets a fresh cgroup, so nothing
-of an earlier run is counted. Without a sandbox the program would see the host, which no caller of
-isolate expects: a run is refused unless RINGFENCE_COMPAT_SANDBOX=none says that limits alone will do.
+of an earlier run is counted, and a strict sandbox that shows it what isolate would. Where none can be
+built a run is refused, unless RINGFENCE_COMPAT_SANDBOX=none says that limits alone will do.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.files import ResultFile
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Outcome
+    from supervisor.model.sandbox import Sandbox
 
 SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM = 1, 2, 3, 10, 12, 15
 #: The first of the users that programs in boxes run as, one a box, when we are root: isolate's default, first_uid.
@@ -141,7 +142,6 @@ class _Command:
         if not box.initialized:
             raise ConfigError(f"the box was not found; make it with --init --box-id={options.box_id}")
         box.check_mode(options.cg)
-        self._require_sandbox()
         inherited = inherited_descriptors() if options.inherit_fds else ()
         is_root = os.geteuid() == 0
         who = (FIRST_UID + options.box_id, FIRST_UID + options.box_id) if is_root else None
@@ -159,27 +159,40 @@ class _Command:
             box.hand_over(owner if is_root else None, options.special_files)
         return self._report(outcome)
 
-    def _require_sandbox(self) -> None:
-        if os.environ.get(SANDBOX_VARIABLE) != "none":
-            raise UnsupportedError("--run", f"this version has no sandbox to run in; {SANDBOX_VARIABLE}=none runs with limits alone")
-        if self._options.own_dirs:
-            raise UnsupportedError("--dir", f"directories are chosen by a sandbox, which {SANDBOX_VARIABLE}=none takes away")
+    def _sandbox(self, box: Box, user: int, who: tuple[int, int] | None) -> Sandbox | None:
+        """The sandbox of the run, or None for limits alone; makes the temporary directories that rules ask for."""
+        options = self._options
+        if os.environ.get(SANDBOX_VARIABLE) == "none":
+            if options.own_dirs:
+                raise UnsupportedError("--dir", f"directories are chosen by a sandbox, which {SANDBOX_VARIABLE}=none takes away")
+            return None
+        from supervisor.model.isolate_sandbox import isolate_sandbox
+
+        for rule in options.dirs:
+            if "tmp" in rule.options and not rule.default and rule.outside is not None:
+                box.make_temporary(rule.outside.removeprefix("./tmp/"), who)
+        return isolate_sandbox(options, box.path, user, os.path.isdir)
 
     def _spec(self, box: Box, ground: Ground, who: tuple[int, int] | None, inherited: tuple[int, ...]) -> JobSpec:
         options = self._options
-        program = _inside(options.argv[0], "the program") if options.argv[0].startswith("/box/") else options.argv[0]
-        folder = _inside(options.chdir, "--chdir") if options.chdir is not None else ""
-        if options.argv[0].startswith("/box/"):
-            program = os.path.join(box.inside, program)
+        user = FIRST_UID + options.box_id
+        sandbox = self._sandbox(box, user, who)
+        program, folder = options.argv[0], options.chdir
+        if sandbox is None:  # the paths of a box, on the host
+            program = os.path.join(box.inside, _inside(program, "the program")) if program.startswith("/box/") else program
+            folder = os.path.join(box.inside, _inside(folder or "/box", "--chdir"))
+        else:
+            folder = os.path.join("/box", folder or "")
         stdin, stdout, stderr = (self._open(box, name, who) for name in STREAMS)
         return JobSpec(
             argv=(program if "/" in program else f"./{program}", *options.argv[1:]),  # no PATH is searched
             env=apply_env_rules(options.env, options.full_env, os.environ),
-            working_directory=os.path.join(box.inside, folder) if folder else box.inside,
+            working_directory=folder,
             stdin=stdin,
             stdout=stdout,
             stderr=STDOUT if options.stderr_to_stdout else stderr,
             limits=_for_host(isolate_limits(options), ground),
+            sandbox=sandbox,
             credentials=Credentials() if who is None else Credentials(uid=who[0], gid=who[1], groups=()),
             process_group=True,
             pass_fds=inherited,
@@ -252,14 +265,14 @@ def _inside(path: str, what: str) -> str:
 def _for_host(limits: Limits, ground: Ground) -> Limits:
     """The same limits by what this host has.
 
-    A stack without a limit is what root may give; others get as much as they may have. Processes are counted by
+    A stack without a limit is as much as we may have ourselves. Processes are counted by
     the pids controller, or, because each box has a user of its own when we are root, by RLIMIT_NPROC as isolate does.
     """
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     is_root = os.geteuid() == 0
-    if limits.limit_stack == Rlimit(soft=INFINITY, hard=INFINITY) and hard != resource.RLIM_INFINITY and not is_root:
+    if limits.limit_stack == Rlimit(soft=INFINITY, hard=INFINITY) and hard != resource.RLIM_INFINITY:
         limits = replace(limits, limit_stack=Rlimit(soft=hard, hard=hard))
     counted = ground.host.cgroup is not None and "pids" in ground.host.cgroup.controllers
     if limits.tasks_max is not None and is_root and not counted:
