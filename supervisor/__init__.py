@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     )
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+    from supervisor.model.pair import PairOutcome
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
     from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
+    from supervisor.runtime.pair import run_pair
     from supervisor.runtime.run import run
     from supervisor.runtime.shared_memory import SharedMemory
     from supervisor.runtime.start import start
@@ -76,6 +78,7 @@ __all__ = [
     "Overflow",
     "Overlay",
     "OverrunError",
+    "PairOutcome",
     "Paused",
     "Resumed",
     "Sandbox",
@@ -91,6 +94,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "run",
+    "run_pair",
     "start",
 ]
 
@@ -102,10 +106,12 @@ _HOMES = {
     "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
+    "supervisor.model.pair": "PairOutcome",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
     "supervisor.model.state": "JobState",
     "supervisor.runtime.job": "Job",
+    "supervisor.runtime.pair": "run_pair",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.start": "start",
     "supervisor.runtime.shared_memory": "SharedMemory",
