@@ -29,7 +29,7 @@ struct timeval64 {
 };
 struct usage64 { /* struct rusage, getrusage(2) */
     struct timeval64 user, system;
-    int64_t maxrss, unused[3], minor_faults, rest[9];
+    int64_t maxrss, unused[3], minor_faults, rest[7], voluntary_switches, involuntary_switches;
 };
 struct child_info { /* the parts of siginfo_t that waitid(2) fills */
     int32_t signo, error, code, pad, pid, uid, status, rest[25];
@@ -263,6 +263,8 @@ static int reap(struct sup_notice *ended, int options)
         ended->time_ns = now_ns();
         ended->user_us = micros(used.user);
         ended->system_us = micros(used.system);
+        ended->voluntary_switches = used.voluntary_switches;
+        ended->involuntary_switches = used.involuntary_switches;
         ended->maxrss_kib = used.maxrss;
         ended->minor_faults = used.minor_faults;
         main_pid = 0;

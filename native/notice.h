@@ -23,5 +23,5 @@ struct sup_notice {
     uint64_t time_ns;           /* STARTED, ENDED: CLOCK_MONOTONIC */
     uint64_t user_us, system_us; /* ENDED: main process with what it waited for */
     uint64_t tree_user_us, tree_system_us; /* ENDED, USAGE: every process of the tree that could be counted */
-    int64_t maxrss_kib, minor_faults, tasks;
+    int64_t maxrss_kib, minor_faults, tasks, voluntary_switches, involuntary_switches;
 };

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+    from supervisor.model.pair import PairOutcome
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
     from supervisor.model.service import Recovery, ServiceSpec
     from supervisor.model.service_state import ServiceResult, ServiceState
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
     from supervisor.runtime.json_log import JsonFormatter
+    from supervisor.runtime.pair import run_pair
     from supervisor.runtime.run import run
     from supervisor.runtime.service import Service
     from supervisor.runtime.service_group import ServiceGroup
@@ -89,6 +91,7 @@ __all__ = [
     "Overflow",
     "Overlay",
     "OverrunError",
+    "PairOutcome",
     "Paused",
     "Recovery",
     "Resumed",
@@ -112,6 +115,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "run",
+    "run_pair",
     "start",
 ]
 
@@ -124,6 +128,7 @@ _HOMES = {
     "supervisor.model.check": "ExecCheck FdCheck Health HttpCheck LogCheck TcpCheck",
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
+    "supervisor.model.pair": "PairOutcome",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",
     "supervisor.model.service": "Recovery ServiceSpec",
     "supervisor.model.service_state": "ServiceResult ServiceState",
@@ -131,6 +136,7 @@ _HOMES = {
     "supervisor.model.state": "JobState",
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.json_log": "JsonFormatter",
+    "supervisor.runtime.pair": "run_pair",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.service": "Service",
     "supervisor.runtime.service_group": "ServiceGroup",

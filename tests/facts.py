@@ -186,6 +186,26 @@ def _core() -> str:
     return "" if pattern and not pattern.startswith(("|", "/")) else f"core dumps go elsewhere: {pattern!r}"
 
 
+def runexec_path() -> str:
+    """BenchExec's runexec, of this environment or installed; empty when it is not there."""
+    beside = Path(sys.executable).with_name("runexec")
+    return str(beside) if beside.exists() else shutil.which("runexec") or ""
+
+
+def _isolate() -> str:
+    """The real one: installed, set up, and able to run a program in a box here."""
+    if not shutil.which("isolate"):
+        return "isolate is not installed"
+    box = ["isolate", "--box-id=998"]
+    try:
+        subprocess.run([*box, "--init"], check=True, capture_output=True, timeout=20)
+        subprocess.run([*box, "--run", "--", "/bin/true"], check=True, capture_output=True, timeout=20)
+        subprocess.run([*box, "--cleanup"], check=True, capture_output=True, timeout=20)
+    except subprocess.CalledProcessError as error:
+        return f"isolate does not work here: {error.stderr.decode(errors='replace').strip()[-200:]}"
+    return ""
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "cgroup": _cgroup,
     **{name: _controller(name) for name in ("cpu", "cpuset", "io", "memory", "pids")},
@@ -206,5 +226,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "prctl": _prctl,
     "processors": _processors,
     "core": _core,
+    "isolate": _isolate,
+    "runexec": lambda: "" if runexec_path() else "BenchExec is not installed",
     "network": lambda: "the virtual machine has no network" if missing("vm") == "" else "",
 }

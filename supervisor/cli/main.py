@@ -12,6 +12,7 @@ gc.disable()  # a short-lived command: collecting while modules load costs more 
 VERBS = {
     "run": "run a command inside limits and say how it ended",
     "doctor": "prove live what this host can enforce, and say how to get the rest",
+    "compat": "take another tool's command line: isolate, runexec, timeout",
     "version": "print the version",
 }
 
@@ -29,7 +30,7 @@ def main() -> None:
         status = 128 + 2
     except (OSError, ImportError, MemoryError) as error:
         os.write(2, f"ringfence: {type(error).__name__}: {error}\n".encode("utf-8", "backslashreplace"))
-        status = 125 if sys.argv[1:2] == ["run"] else 1
+        status = 125 if sys.argv[1:2] in (["run"], ["compat"]) else 1
     os._exit(status)  # nothing is left to clean up, and tearing the interpreter down takes longer than a short job
 
 
@@ -44,6 +45,10 @@ def dispatch(argv: list[str]) -> int:
         from supervisor.cli.doctor import doctor
 
         return doctor(argv[1:])
+    if verb == "compat":
+        from supervisor.cli.compat.main import compat
+
+        return compat(argv[1:])
     if verb in ("version", "--version", "-V"):
         from supervisor import __version__
 

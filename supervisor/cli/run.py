@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import os
 
+from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, print_text
 from supervisor.cli.options import Parsed, help_text, parse
 from supervisor.errors import ConfigError, SupervisorError
-from supervisor.kernel.native import READY, SIGNAL, Engine
+from supervisor.kernel.native import READY
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
 from supervisor.model.spec import COLLECT, JobSpec
 from supervisor.model.value import replace
-from supervisor.runtime.execution import Execution
-from supervisor.runtime.oneshot import Ground, run_execution
+from supervisor.runtime.oneshot import Ground
 from supervisor.runtime.request import make_spec
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.files import ResultFile
     from supervisor.model.outcome import Outcome
     from supervisor.model.sandbox import Sandbox
+    from supervisor.runtime.execution import Execution
 
 REFUSED: Final = 125
 SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH = 1, 2, 3, 10, 12, 15, 18, 19, 20, 28
@@ -33,51 +34,23 @@ FORWARDED: Final = (SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP)
 
 def run(argv: list[str]) -> int:
     """Run the command line and return the exit status of the contract."""
-    closed = _fill_closed_streams()
+    closed = fill_closed_streams()
     try:
         parsed = parse(argv)
         if parsed.flag("help"):
-            _print(help_text())
+            print_text(help_text())
             return 0
         return _Run(parsed, closed).run()
     except SupervisorError as error:
         for line in str(error).splitlines():
-            _complain(line)
+            complain(line)
         return REFUSED
     except OSError as error:
-        _complain(f"{error.filename + ': ' if error.filename else ''}{error.strerror}")
+        complain(f"{error.filename + ': ' if error.filename else ''}{error.strerror}")
         return REFUSED
     except MemoryError:
-        _complain("not enough memory to keep the command's output; give --output-max, or --stdout FILE")
+        complain("not enough memory to keep the command's output; give --output-max, or --stdout FILE")
         return REFUSED
-
-
-def _fill_closed_streams() -> set[int]:
-    """Standard descriptors that were closed get /dev/null, so that nothing else lands on them; returns which."""
-    closed = set()
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            closed.add(fd)
-            os.open(os.devnull, os.O_RDWR)
-    return closed
-
-
-def _print(text: str) -> None:
-    raw = (text + "\n").encode("utf-8", "surrogateescape")
-    try:
-        while raw:
-            raw = raw[os.write(1, raw) :]
-    except OSError as error:
-        raise ConfigError(f"standard output: {error.strerror}") from None
-
-
-def _complain(text: str) -> None:
-    try:
-        os.write(2, f"ringfence: {text}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass  # nobody listens
 
 
 class _Run:
@@ -111,7 +84,7 @@ class _Run:
             if self.parsed.flag("explain"):
                 from supervisor.model.plan import explain
 
-                _print(explain(ground.plan(spec)[0]))
+                print_text(explain(ground.plan(spec)[0]))
                 return 0
             return self._report(self._drive(spec, ground))
         finally:
@@ -244,37 +217,26 @@ class _Run:
     # ---- doing it ----
 
     def _drive(self, spec: JobSpec, ground: Ground) -> Outcome:
-        engine = Engine()
+        foreground = None
+        terminal = self._terminal
         try:
-            plan, host = ground.plan(spec)
-            ground.grant(plan)
-            ignored = ground.host.ignored_signals  # nohup, and background jobs of a shell: to be ignored by both of us
-            engine.watch_signals(tuple([number for number in (*ENDING, *FORWARDED) if not ignored >> (number - 1) & 1]))
-            execution = self._execution = Execution(engine, spec, plan, host, ground.root)
-            if self._terminal is not None:
-                self._terminal.connect(engine, execution)
-            if ground.root is None:
-                return self._drive_adopting(execution)
-            return run_execution(execution, self._on_event, self._terminal.release if self._terminal is not None else None)
+            foreground = Foreground(ground, spec, (*ENDING, *FORWARDED))
+            self._execution = foreground.execution
+            if terminal is not None:
+                terminal.connect(foreground.engine, foreground.execution)
+            return foreground.run(
+                lambda number, sender: self._on_signal(number, sender == 0 and self._shared_group),
+                self._on_ready,
+                terminal.release if terminal is not None else None,
+            )
         finally:
-            if self._terminal is not None:
-                self._terminal.close()
-            engine.close()
+            if terminal is not None:
+                terminal.close()
+            if foreground is not None:
+                foreground.close()
 
-    def _drive_adopting(self, execution: Execution) -> Outcome:
-        """Without a cgroup: what a job sets free by killing its init helper comes to us, and ends with the job."""
-        from supervisor.kernel.strays import adopt, end_strays
-
-        adopt()
-        try:
-            return run_execution(execution, self._on_event, self._terminal.release if self._terminal is not None else None)
-        finally:
-            end_strays()
-
-    def _on_event(self, event: Any) -> None:
-        if event.kind == SIGNAL:
-            self._on_signal(event.code, event.detail == 0 and self._shared_group)
-        elif event.kind == READY and self._terminal is not None and event.token == self._terminal.token:
+    def _on_ready(self, event: Any) -> None:
+        if event.kind == READY and self._terminal is not None and event.token == self._terminal.token:
             self._terminal.on_keys()
 
     def _on_signal(self, number: int, had_it: bool) -> None:
@@ -305,24 +267,24 @@ class _Run:
 
         status = outcome.exit_status()
         if self._execution is not None and self._execution.relay_errno:
-            _complain(f"the command's output could not be written: {os.strerror(self._execution.relay_errno)}")
+            complain(f"the command's output could not be written: {os.strerror(self._execution.relay_errno)}")
             status = status or REFUSED
         quiet = self.parsed.flag("quiet")
         if outcome.error is not None:
-            _complain(outcome.error.message if outcome.verdict == Verdict.START_FAILED else outcome.summary())
+            complain(outcome.error.message if outcome.verdict == Verdict.START_FAILED else outcome.summary())
         elif not quiet and (outcome.limits_hit or outcome.verdict in Verdict.LIMITS or outcome.verdict in ("host_oom", "cancelled")):
-            _complain(outcome.summary())
+            complain(outcome.summary())
         if not quiet:
             for warning in outcome.warnings:
-                _complain(f"warning: {warning}")
+                complain(f"warning: {warning}")
         as_json = self.parsed.flag("json")
         if as_json or "result" in self.parsed.values:
             import json
 
             if as_json:
-                _print(json.dumps(outcome.to_dict(streams=True)))
+                print_text(json.dumps(outcome.to_dict(streams=True)))
             if self._result is not None:
                 self._result.write(json.dumps(outcome.to_dict()) + "\n")
             elif self.parsed.values.get("result") == "-" and not as_json:
-                _print(json.dumps(outcome.to_dict()))
+                print_text(json.dumps(outcome.to_dict()))
         return status

@@ -85,6 +85,8 @@ class Usage:
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None
     throttled_ns: int | None = None
+    context_switches_voluntary: int | None = None
+    context_switches_involuntary: int | None = None
     pressure: Mapping[str, Mapping[str, int]] = {}
     stdout_bytes: int | None = None
     stderr_bytes: int | None = None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.control.watch import Watch
     from supervisor.kernel.tree import Tree
+    from supervisor.model.limits import Limits
     from supervisor.model.plan import LaunchPlan
     from supervisor.runtime.sampler import Sampler
 
@@ -58,14 +59,18 @@ class Clock:
         """The limits of time and the sampled ones are the plan's from now on; time already used counts."""
         if self._sampler is not None:
             self._sampler.relimit(plan)
+        self.retime(plan.limits, processors, started_ns, paused_ns)
+
+    def retime(self, limits: Limits, processors: int, started_ns: int, paused_ns: int) -> None:
+        """These limits of time count from now on; time already used counts."""
         now_ns = native.now_ns()
         if self._watch is not None:
-            self._watch = self._decide.relimited(self._watch, plan.limits)
+            self._watch = self._decide.relimited(self._watch, limits)
             return
         from supervisor.control import watch
 
         self._decide = watch
-        made = watch.watch_for(plan.limits, processors, started_ns)
+        made = watch.watch_for(limits, processors, started_ns)
         if made is not None:
             made = replace(made, paused_ns=paused_ns)
             self._watch = watch.paused(made, now_ns) if self.paused else made

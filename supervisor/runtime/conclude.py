@@ -128,12 +128,16 @@ def _read_process(end: End, reading: Reading) -> None:
         reading.usage["paused_ns"] = end.paused_ns + max(0, open_pause)
     if end.exit is None:
         return
-    user, system, source = end.main_user_us, end.main_system_us, "rusage of the main process and the children it waited for"
+    own = "rusage of the main process and the children it waited for"
+    user, system, source = end.main_user_us, end.main_system_us, own
     if end.tree_us is not None:
         (user, system), source = end.tree_us, "rusage summed by the init helper"
     reading.put("cpu_ns", (user + system) * 1000, source)
     reading.put("cpu_user_ns", user * 1000, source)
     reading.put("cpu_system_ns", system * 1000, source)
+    if end.switches is not None:
+        reading.put("context_switches_voluntary", end.switches[0], own)
+        reading.put("context_switches_involuntary", end.switches[1], own)
     # exec hands the launching process's peak on to the child's ru_maxrss: only a larger number is the child's own
     if end.main_maxrss_kib > end.spawner_rss_kib:
         reading.put("rss_peak_main_bytes", end.main_maxrss_kib * 1024, "rusage ru_maxrss")

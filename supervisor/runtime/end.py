@@ -31,6 +31,7 @@ class End:
         "start_failure",
         "started_ns",
         "stolen",
+        "switches",
         "tree_us",
         "unreaped",
         "warnings",
@@ -46,6 +47,7 @@ class End:
         self.requested_ns = self.started_ns = self.ended_ns = 0
         self.main_user_us = self.main_system_us = self.main_maxrss_kib = self.main_minor_faults = 0
         self.spawner_rss_kib = 0
+        self.switches: tuple[int, int] | None = None
         self.tree_us: tuple[int, int] | None = None
         self.cgroup_us: tuple[int, int, int] | None = None
         self.paused_at: int | None = None
@@ -60,6 +62,7 @@ class End:
         self.ended_ns = event.time_ns
         self.main_user_us, self.main_system_us = event.user_us, event.system_us
         self.main_maxrss_kib, self.main_minor_faults = event.maxrss_kib, event.minor_faults
+        self.switches = event.voluntary_switches, event.involuntary_switches
         if event.populated == 0 and event.cgroup_us[0] >= 0:
             self.cgroup_us = (event.cgroup_us[0], event.cgroup_us[1], event.cgroup_us[2])
 
@@ -69,6 +72,8 @@ class End:
         self.ended_ns = notice.time_ns
         self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
         self.main_maxrss_kib, self.main_minor_faults = notice.maxrss_kib, notice.minor_faults
+        self.spawner_rss_kib = 0  # the helper started it, whose own peak is less than any program's
+        self.switches = notice.voluntary_switches, notice.involuntary_switches
         self.tree_us = (notice.tree_user_us, notice.tree_system_us)
         self.unreaped = notice.left > 0
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.denials import Denials
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
+    from supervisor.model.limits import Limits
     from supervisor.model.outcome import Outcome
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.relimit import Relimit
@@ -62,6 +63,7 @@ class Execution:
         "_helper",
         "_host",
         "_root",
+        "caused_ns",
         "causes",
         "ending",
         "engine",
@@ -87,6 +89,7 @@ class Execution:
         self.state: str = JobState.STARTING
         self.outcome: Outcome | None = None
         self.causes: list[str] = []
+        self.caused_ns = 0  # when the first of them was noted
         self.pid = 0
         self.relay_errno = 0
         self.ending = False  # the outcome is being made: what is raised from then on is no reason to try again
@@ -316,6 +319,7 @@ class Execution:
             if due_ns:
                 self._end.ended_ns = min(self._end.ended_ns, due_ns)  # seen late, but it had ended by then
         elif self.spec.limit_grace_ns == 0 and "wall_time_max" not in self.causes:
+            self.caused_ns = self.caused_ns or due_ns
             self.note("wall_time_max")  # native code has ended it on that account
 
     def _emptied(self) -> None:
@@ -360,7 +364,7 @@ class Execution:
 
     def note(self, limit: str) -> None:
         """A limit is reached: the cause is noted before anything is done about it."""
-        self.causes.append(limit)
+        self._cause(limit)
         if self.observer is not None:
             self.observer.limit_hit(limit)
 
@@ -372,6 +376,11 @@ class Execution:
         else:
             self.kill()
 
+    def _cause(self, cause: str) -> None:
+        """Why we are about to act, and when."""
+        self.causes.append(cause)
+        self.caused_ns = self.caused_ns or native.now_ns()
+
     # ---- control ----
 
     def stop(self, grace_ns: int, cause: str = "cancelled", signal: int | None = None) -> None:
@@ -382,7 +391,7 @@ class Execution:
         if self.outcome is not None:
             self.streams.abandon()  # only a reader who takes nothing holds us up now
             return
-        self.causes.append(cause)
+        self._cause(cause)
         if grace_ns > 0 and self.tree is not None and self._end.exit is None:
             self._terminate(grace_ns, self.spec.kill_signal if signal is None else signal)
         else:
@@ -457,6 +466,11 @@ class Execution:
         if change.output_max is not None and self.streams.limit(change.output_max):
             self.reached("output_max")
 
+    def retime(self, limits: Limits) -> None:
+        """Other limits of time than the plan's from now on, as soft ones that give way to hard ones; time already used counts."""
+        if self.tree is not None and self._end.exit is None:
+            self._clock.retime(limits, self._host.processors, self._end.started_ns, self._end.paused_ns)
+
     def signal(self, number: int) -> bool:
         """Send a signal to the main process. False when it has ended or not started yet."""
         if self.tree is None or self._end.exit is not None or self.outcome is not None:
@@ -515,6 +529,11 @@ class Execution:
         self._clock.stop()
         self.outcome = outcome
         self._become(JobState.FAILED if outcome.verdict in ("start_failed", "sandbox_error") else JobState.TERMINATED)
+
+    @property
+    def ended_ns(self) -> int:
+        """When the main process was reaped (CLOCK_MONOTONIC); 0 before that, and for a job that never ran."""
+        return self._end.ended_ns
 
     @property
     def flushing(self) -> bool:

@@ -16,6 +16,8 @@ from supervisor.cli.main import VERBS
 from supervisor.cli.options import OTHER
 from supervisor.kernel.native import STAGES
 from supervisor.model.check import Health
+from supervisor.model import isolate_options, runexec_options, timeout_options
+from supervisor.model.classify import VERDICT_OF
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
 from supervisor.model.service import RESTARTS, TYPES, Recovery, ServiceSpec
@@ -55,6 +57,21 @@ def test_no_option_is_documented_that_does_not_exist() -> None:
 def test_every_verb_is_documented() -> None:
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
     assert not [verb for verb in VERBS if f"`ringfence {verb}" not in text]
+
+
+@pytest.mark.parametrize("long", [isolate_options.LONG, runexec_options.LONG, timeout_options.LONG])
+def test_every_option_of_another_tool_is_documented(long: dict[str, int]) -> None:
+    told = {"--help"}
+    assert {f"--{name}" for name in long} - told <= codes("compat.md")
+
+
+def test_every_verdict_is_mapped() -> None:
+    assert {Verdict.OK, Verdict.HOST_OOM, Verdict.SANDBOX_ERROR, *isolate_verdicts()} <= codes("compat.md")
+
+
+def isolate_verdicts() -> set[str]:
+    """What can come of the limits that these tools have."""
+    return {VERDICT_OF[name] for name in ("cpu_time_max", "wall_time_max", "memory_max", "tasks_max", "limit_fsize", "cancelled")}
 
 
 def test_every_field_and_verdict_is_documented() -> None:

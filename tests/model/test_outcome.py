@@ -43,7 +43,7 @@ VERDICTS = [
     "sandbox_error",
 ]
 ADDED = ["denied_syscalls"]  # what we add to the contract's document
-WIDENED = {"paused_ns"}  # what we add to the contract's usage
+WIDENED = {"context_switches_voluntary", "context_switches_involuntary", "paused_ns"}  # what we add to the contract's usage
 
 
 def example() -> Outcome:
