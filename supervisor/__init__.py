@@ -21,10 +21,15 @@ if TYPE_CHECKING:
         InternalError,
         JobFailed,
         OverrunError,
+        ReplyError,
         SpawnError,
         SupervisorError,
+        TimedOutError,
         UnsupportedError,
     )
+    from supervisor.kernel.peer import Peer, connect
+    from supervisor.kernel.sealed import Sealed
+    from supervisor.model.codec import MSGPACK, PICKLE
     from supervisor.model.events import (
         Error,
         LimitHit,
@@ -37,11 +42,15 @@ if TYPE_CHECKING:
         StateChanged,
         Terminated,
     )
+    from supervisor.model.frames import Terms
     from supervisor.model.limits import Limits
+    from supervisor.model.message import Message
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
     from supervisor.model.state import JobState
+    from supervisor.runtime.channel import Channel
+    from supervisor.runtime.exchange import Exchange
     from supervisor.runtime.job import Job
     from supervisor.runtime.run import run
     from supervisor.runtime.shared_memory import SharedMemory
@@ -52,16 +61,20 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DEVNULL",
+    "MSGPACK",
+    "PICKLE",
     "PIPE",
     "STDOUT",
     "Bind",
     "BrokenError",
     "BusyError",
     "CgroupError",
+    "Channel",
     "ClosedError",
     "ConfigError",
     "CorruptError",
     "Error",
+    "Exchange",
     "Exit",
     "InternalError",
     "Job",
@@ -71,14 +84,18 @@ __all__ = [
     "LimitHit",
     "Limits",
     "LimitsChanged",
+    "Message",
     "Outcome",
     "Output",
     "Overflow",
     "Overlay",
     "OverrunError",
     "Paused",
+    "Peer",
+    "ReplyError",
     "Resumed",
     "Sandbox",
+    "Sealed",
     "SharedMemory",
     "SpawnError",
     "StartError",
@@ -87,24 +104,34 @@ __all__ = [
     "Supervisor",
     "SupervisorError",
     "Terminated",
+    "Terms",
+    "TimedOutError",
     "UnsupportedError",
     "Usage",
     "Verdict",
+    "connect",
     "run",
     "start",
 ]
 
 _HOMES = {
     "supervisor.errors": (
-        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError InternalError JobFailed OverrunError SpawnError "
-        "SupervisorError UnsupportedError"
+        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError InternalError JobFailed OverrunError ReplyError "
+        "SpawnError SupervisorError TimedOutError UnsupportedError"
     ),
     "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
+    "supervisor.kernel.peer": "Peer connect",
+    "supervisor.kernel.sealed": "Sealed",
+    "supervisor.model.codec": "MSGPACK PICKLE",
+    "supervisor.model.frames": "Terms",
+    "supervisor.model.message": "Message",
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
     "supervisor.model.state": "JobState",
+    "supervisor.runtime.channel": "Channel",
+    "supervisor.runtime.exchange": "Exchange",
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.start": "start",

@@ -6,7 +6,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.bench.model import Section, Setting
-from tests.bench.rows import cold, exit_latency, many, ring, sandbox, shared_memory, soak, spawn, spawn_cgroup, spawn_pipes, syscalls
+from tests.bench.rows import (
+    cold,
+    exit_latency,
+    many,
+    messages,
+    ring,
+    sandbox,
+    shared_memory,
+    soak,
+    spawn,
+    spawn_cgroup,
+    spawn_pipes,
+    syscalls,
+)
 
 ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "spawn": spawn.sections,
@@ -18,6 +31,7 @@ ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "cold": cold.sections,
     "ring": ring.sections,
     "shared-memory": shared_memory.sections,
+    "messages": messages.sections,
     "soak": soak.sections,
     "syscalls": syscalls.sections,
 }
