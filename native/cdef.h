@@ -105,6 +105,20 @@ int sup_denials_overflowed(struct sup_denials *denials);
 int sup_denials_foreign(struct sup_denials *denials, uint32_t *ret_architecture, uint32_t *ret_number); /* 1 when there was one */
 void sup_denials_free(struct sup_denials *denials);
 
+/* ---- packets.c: what waits in a channel's socket ---- */
+enum sup_packets_state { SUP_PACKETS_NONE, SUP_PACKETS_MORE, SUP_PACKETS_END };
+
+struct sup_packets {
+    uint64_t plain;   /* bytes of packets without descriptors, one behind the other */
+    uint64_t special; /* bytes of the packet behind them, which has descriptors or was cut; 0: none */
+    int32_t fd_count, cut;
+    int32_t fds[64];  /* close-on-exec; the caller's */
+};
+
+/* Receive packets of up to packet_max bytes until there is none (NONE), room for less than one is left or one is
+ * special (MORE), or the other side has closed (END). wait: block for the first. Returns -errno with what came before it. */
+int sup_receive_packets(int fd, void *ret_bytes, uint64_t size, uint64_t packet_max, int wait, struct sup_packets *ret);
+
 /* ---- files.c, pidfd.c: single calls that Python makes often ---- */
 int64_t sup_read_at(int dir_fd, const char *path, void *ret_bytes, uint64_t size); /* one small file, whole */
 int sup_write_at(int dir_fd, const char *path, const void *bytes, uint64_t size);  /* one write(2) */

@@ -21,25 +21,21 @@ if TYPE_CHECKING:
         InternalError,
         JobFailed,
         OverrunError,
+        ReplyError,
         ServiceFailed,
         SpawnError,
         SupervisorError,
+        TimedOutError,
         UnsupportedError,
     )
+    from supervisor.kernel.peer import Peer, connect
+    from supervisor.kernel.sealed import Sealed
     from supervisor.model.check import ExecCheck, FdCheck, Health, HttpCheck, LogCheck, TcpCheck
-    from supervisor.model.events import (
-        Error,
-        LimitHit,
-        LimitsChanged,
-        Output,
-        Overflow,
-        Paused,
-        Resumed,
-        Started,
-        StateChanged,
-        Terminated,
-    )
+    from supervisor.model.codec import MSGPACK, PICKLE
+    from supervisor.model.events import Error, LimitHit, LimitsChanged, Output, Overflow, Paused, Resumed, Started, StateChanged, Terminated
+    from supervisor.model.frames import Terms
     from supervisor.model.limits import Limits
+    from supervisor.model.message import Message
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
     from supervisor.model.pair import PairOutcome
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
@@ -47,6 +43,8 @@ if TYPE_CHECKING:
     from supervisor.model.service_state import ServiceResult, ServiceState
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
     from supervisor.model.state import JobState
+    from supervisor.runtime.channel import Channel
+    from supervisor.runtime.exchange import Exchange
     from supervisor.runtime.job import Job
     from supervisor.runtime.json_log import JsonFormatter
     from supervisor.runtime.pair import run_pair
@@ -61,16 +59,20 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DEVNULL",
+    "MSGPACK",
+    "PICKLE",
     "PIPE",
     "STDOUT",
     "Bind",
     "BrokenError",
     "BusyError",
     "CgroupError",
+    "Channel",
     "ClosedError",
     "ConfigError",
     "CorruptError",
     "Error",
+    "Exchange",
     "ExecCheck",
     "Exit",
     "FdCheck",
@@ -86,6 +88,7 @@ __all__ = [
     "Limits",
     "LimitsChanged",
     "LogCheck",
+    "Message",
     "Outcome",
     "Output",
     "Overflow",
@@ -93,9 +96,12 @@ __all__ = [
     "OverrunError",
     "PairOutcome",
     "Paused",
+    "Peer",
     "Recovery",
+    "ReplyError",
     "Resumed",
     "Sandbox",
+    "Sealed",
     "Service",
     "ServiceFailed",
     "ServiceGroup",
@@ -111,9 +117,12 @@ __all__ = [
     "SupervisorError",
     "TcpCheck",
     "Terminated",
+    "Terms",
+    "TimedOutError",
     "UnsupportedError",
     "Usage",
     "Verdict",
+    "connect",
     "run",
     "run_pair",
     "start",
@@ -121,12 +130,17 @@ __all__ = [
 
 _HOMES = {
     "supervisor.errors": (
-        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError "
-        "InternalError JobFailed OverrunError ServiceFailed SpawnError SupervisorError UnsupportedError"
+        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError InternalError JobFailed OverrunError "
+        "ReplyError ServiceFailed SpawnError SupervisorError TimedOutError UnsupportedError"
     ),
-    "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
+    "supervisor.kernel.peer": "Peer connect",
+    "supervisor.kernel.sealed": "Sealed",
     "supervisor.model.check": "ExecCheck FdCheck Health HttpCheck LogCheck TcpCheck",
+    "supervisor.model.codec": "MSGPACK PICKLE",
+    "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
+    "supervisor.model.frames": "Terms",
     "supervisor.model.limits": "Limits",
+    "supervisor.model.message": "Message",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
     "supervisor.model.pair": "PairOutcome",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",
@@ -134,14 +148,16 @@ _HOMES = {
     "supervisor.model.service_state": "ServiceResult ServiceState",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
     "supervisor.model.state": "JobState",
+    "supervisor.runtime.channel": "Channel",
+    "supervisor.runtime.exchange": "Exchange",
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.json_log": "JsonFormatter",
     "supervisor.runtime.pair": "run_pair",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.service": "Service",
     "supervisor.runtime.service_group": "ServiceGroup",
-    "supervisor.runtime.start": "start",
     "supervisor.runtime.shared_memory": "SharedMemory",
+    "supervisor.runtime.start": "start",
     "supervisor.runtime.supervisor": "Supervisor",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -10,12 +10,14 @@ refused, or that the caller asked for an exception (``check=True``)::
     ├── SpawnError(OSError)         a job could not be started: .stage, .index
     ├── CgroupError(OSError)        the kernel refused a step on the cgroup tree: .operation
     ├── JobFailed                   opt-in by check=True: .outcome
-    ├── BrokenError                 the other side is gone
+    ├── BrokenError                 the other side is gone, or broke the rules: .reason, .peer
     │   └── CorruptError            what the other side left in shared memory makes no sense
     ├── OverrunError                a slow reader of a broadcast lost messages: .lost
     ├── ServiceFailed               a service did not come up: .service, .result, .outcome
     ├── ClosedError                 you closed it already
     ├── BusyError                   somebody else is using it
+    ├── ReplyError                  the other side answered with an error: .code, .reason
+    ├── TimedOutError(TimeoutError)  your time-out passed first
     └── InternalError               a broken invariant: always a bug of ours
 """
 
@@ -97,7 +99,18 @@ class JobFailed(SupervisorError):
 
 
 class BrokenError(SupervisorError):
-    """The process on the other side has ended, or closed its end, before the work was done."""
+    """The process on the other side has ended, closed its end, or broken the rules before the work was done.
+
+    ``reason`` says which; ``peer`` is its name, empty where it has none.
+    """
+
+    def __init__(self, reason: str, peer: str = "") -> None:
+        self.reason = reason
+        self.peer = peer
+        super().__init__(f"{peer}: {reason}" if peer else reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.reason, self.peer)
 
 
 class CorruptError(BrokenError):
@@ -135,6 +148,26 @@ class ClosedError(SupervisorError):
 
 class BusyError(SupervisorError):
     """Another task or thread is using the object, which allows one user at a time."""
+
+
+class ReplyError(SupervisorError):
+    """A request was answered with an error.
+
+    ``code``: ``failed`` (whoever was asked could not do it), ``unknown`` (nobody has that name), ``busy`` (not
+    taken in time), ``refused`` (not allowed, or too much at once). ``reason`` is the other side's text.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"{code}: {reason}" if reason else code)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.code, self.reason)
+
+
+class TimedOutError(SupervisorError, TimeoutError):
+    """The time-out of the call passed before what it waits for; nothing of it is left under way at our end."""
 
 
 class InternalError(SupervisorError):

@@ -128,6 +128,44 @@ def open_pidfd(pid: int) -> int:
     return check(lib.sup_pidfd_open(pid))
 
 
+PACKETS_END: Final[int] = lib.SUP_PACKETS_END
+PACKETS_BUFFER_BYTES: Final = 256 << 10
+
+
+class Packets:
+    """Owns the room for what one channel receives; ``buffer``'s slices are bytes."""
+
+    __slots__ = ("_found", "_memory", "_packet_max", "buffer")
+
+    def __init__(self, packet_max_bytes: int) -> None:
+        from mmap import mmap
+
+        self.buffer = mmap(-1, PACKETS_BUFFER_BYTES)  # page-aligned: copies into other memory can be many times slower
+        self._memory = ffi.from_buffer(self.buffer)
+        self._found = ffi.new("struct sup_packets *")
+        self._packet_max = packet_max_bytes
+
+    def receive(self, fd: int, wait: bool) -> tuple[int, int, int]:
+        """Read packets, one behind the other into ``buffer``: what ended it, the bytes of ordinary ones, the bytes of a special one.
+
+        The first is PACKETS_END, -errno, or 0 or 1 (nothing more now, there may be more). A special packet has descriptors or was cut.
+        """
+        found = self._found
+        state = lib.sup_receive_packets(fd, self._memory, PACKETS_BUFFER_BYTES, self._packet_max, wait, found)
+        return state, found.plain, found.special
+
+    def take_descriptors(self) -> list[int] | None:
+        """The descriptors of the special packet, the caller's from now on; None when the packet was cut (they are closed)."""
+        found = self._found
+        fds: list[int] = ffi.unpack(found.fds, found.fd_count)
+        found.fd_count = 0
+        if not found.cut:
+            return fds
+        for fd in fds:
+            os.close(fd)
+        return None
+
+
 class Engine:
     """Owns one native epoll set and, once started, its spawner threads.
 

@@ -15,8 +15,8 @@ from supervisor import errors
 from supervisor.cli.main import VERBS
 from supervisor.cli.options import OTHER
 from supervisor.kernel.native import STAGES
-from supervisor.model.check import Health
 from supervisor.model import isolate_options, runexec_options, timeout_options
+from supervisor.model.check import Health
 from supervisor.model.classify import VERDICT_OF
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict

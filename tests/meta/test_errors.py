@@ -56,12 +56,14 @@ EXAMPLES = (
     errors.SpawnError(2, "No such file or directory", "exec", 3),
     errors.CgroupError(16, "Device or resource busy", "job-1/memory.max", "write"),
     errors.JobFailed(Outcome(verdict=Verdict.NONZERO_EXIT, exit=Exit(code=3))),
-    errors.BrokenError("gone"),
+    errors.BrokenError("closed its end", "worker"),
     errors.CorruptError("damaged"),
     errors.OverrunError(7),
     errors.ServiceFailed("web", "exit-code", "exit 3", Outcome(verdict=Verdict.NONZERO_EXIT, exit=Exit(code=3))),
     errors.ClosedError("closed"),
     errors.BusyError("busy"),
+    errors.ReplyError("failed", "no such file"),
+    errors.TimedOutError("no answer within 2 s"),
     errors.InternalError("broken"),
 )
 

@@ -767,6 +767,61 @@ static void small_files(void)
     CHECK(strcmp(sup_stage_name(sup_stage_count()), "unknown") == 0);
 }
 
+/* Send one packet with some copies of a descriptor. */
+static void send_packet(int fd, const char *bytes, size_t size, int what, int copies)
+{
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(128 * sizeof(int))];
+    } control = {0};
+    struct iovec piece = {.iov_base = (void *)bytes, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (copies > 0) {
+        message.msg_control = control.room;
+        message.msg_controllen = CMSG_SPACE((size_t)copies * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN((size_t)copies * sizeof(int))};
+        for (int i = 0; i < copies; i++)
+            memcpy(CMSG_DATA(c) + (size_t)i * sizeof(int), &what, sizeof(int));
+    }
+    CHECK(sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)size);
+}
+
+/* Ordinary packets in one call; one with descriptors, or cut, ends it; then what follows, the end and an error. */
+static void packets_are_received_together_up_to_a_special_one(void)
+{
+    int32_t fds[2];
+    char *room = malloc(300); /* exactly what is announced, so that every byte beyond is noticed */
+    struct sup_packets found;
+    CHECK(sup_socketpair(fds) == 0 && room != NULL);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == SUP_PACKETS_NONE && found.plain == 0 && found.special == 0);
+    send_packet(fds[1], "one", 3, 0, 0);
+    send_packet(fds[1], "three", 5, 0, 0);
+    send_packet(fds[1], "with", 4, 1, 3);
+    send_packet(fds[1], "after", 5, 0, 0);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 1, &found) == SUP_PACKETS_MORE);
+    CHECK(found.plain == 8 && found.special == 4 && found.fd_count == 3 && !found.cut && memcmp(room, "onethreewith", 12) == 0);
+    for (int i = 0; i < found.fd_count; i++)
+        CHECK(fcntl(found.fds[i], F_GETFD) == FD_CLOEXEC && close(found.fds[i]) == 0);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == SUP_PACKETS_NONE && found.plain == 5 && found.special == 0);
+    send_packet(fds[1], room, 101, 0, 0);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == SUP_PACKETS_MORE && found.cut && found.special == 100);
+    send_packet(fds[1], "x", 1, 1, 100);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == SUP_PACKETS_MORE && found.cut && found.fd_count <= 64);
+    for (int i = 0; i < found.fd_count; i++)
+        CHECK(close(found.fds[i]) == 0);
+    for (int i = 0; i < 4; i++)
+        send_packet(fds[1], room, 99, 0, 0);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == SUP_PACKETS_MORE && found.plain == 297); /* no room for one more */
+    send_packet(fds[0], "never read", 10, 0, 0);
+    CHECK(close(fds[1]) == 0); /* with something unread: a reset is pending, and what was sent before is still there */
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == SUP_PACKETS_END && found.plain == 99);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == SUP_PACKETS_END && found.plain == 0);
+    CHECK(close(fds[0]) == 0);
+    CHECK(sup_receive_packets(fds[0], room, 300, 100, 0, &found) == -EBADF);
+    free(room);
+}
+
 #define CLAIMS(X)                                                \
     X(spawned_and_reaped)                                        \
     X(each_stage_fails)                                          \
@@ -790,6 +845,7 @@ static void small_files(void)
     X(a_denied_call_that_shall_end_the_job_is_an_event_and_never_answered) \
     X(a_listener_that_is_gone_lets_calls_fail_and_the_job_go_on) \
     X(a_job_under_a_filter_is_undone_by_a_freed_engine)          \
+    X(packets_are_received_together_up_to_a_special_one)         \
     X(small_files)
 
 int main(int argc, char **argv)

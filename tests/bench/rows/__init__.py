@@ -10,6 +10,7 @@ from tests.bench.rows import (
     cold,
     exit_latency,
     many,
+    messages,
     restart,
     ring,
     sandbox,
@@ -34,6 +35,7 @@ ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "shared-memory": shared_memory.sections,
     "restart": restart.sections,
     "services": services.sections,
+    "messages": messages.sections,
     "soak": soak.sections,
     "syscalls": syscalls.sections,
 }

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptor: a file descriptor that came with a message and is closed unless somebody takes it."""
+
+from __future__ import annotations
+
+import os
+
+
+class Descriptor:
+    """Owns one file descriptor (close-on-exec)."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The number; -1 once it was detached or closed."""
+        return self._fd
+
+    def detach(self) -> int:
+        """The number, which the caller must close from now on."""
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        fd = self.detach()
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Descriptor {self._fd}>"

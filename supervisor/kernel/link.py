@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Link: one end of a channel's socket and its receiving half; it waits for nothing unless told to.
+
+Two drivers use it: ``Peer`` (blocking, for jobs) and ``Channel`` (asyncio). The rules are in docs/reference/wire.md.
+"""
+
+from __future__ import annotations
+
+import _socket  # the C module: ``socket`` around it costs 8 ms to import, which a job would pay
+import errno
+import os
+
+from supervisor.errors import ConfigError
+from supervisor.kernel.descriptor import Descriptor
+from supervisor.kernel.native import PACKETS_END, Packets
+from supervisor.kernel.outbox import Outbox
+from supervisor.kernel.sealed import Sealed
+from supervisor.model import frames
+from supervisor.model.frames import ACK, ERROR, REPLY, SEALED, Terms, decode, decode_ack
+from supervisor.model.message import Message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from typing import Any, Final
+
+    from supervisor.model.frames import Frame
+else:
+    from _collections import deque  # the C type: the module around it costs 1.5 ms to import
+
+#: Asked for at both ends: many packets on their way. The kernel grants what net.core.wmem_max allows, more only to root.
+SOCKET_BUFFER_BYTES: Final = 4 << 20
+SO_SNDBUFFORCE: Final = 32
+#: What waits to be written above this stops the reading of more requests.
+OUT_HIGH_BYTES: Final = 1 << 20
+SEND_FLAGS: Final = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
+
+CLOSED_ITS_END: Final = "closed its end, or died"
+
+_new = tuple.__new__
+
+
+def make_pair() -> tuple[int, int]:
+    """Two connected descriptors (SOCK_SEQPACKET, close-on-exec); raises OSError."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    for end in (ours, theirs):
+        try:
+            end.setsockopt(_socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER_BYTES)
+        except PermissionError:
+            end.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+    return ours.detach(), theirs.detach()
+
+
+class Link:
+    """Owns one connected SOCK_SEQPACKET descriptor, and the descriptors of messages that nobody has taken.
+
+    ``broken`` is empty while the other side is there and keeps to the rules, else says why not. Messages that came
+    before are still in ``inbox``.
+    """
+
+    __slots__ = (
+        "_handed",
+        "_inbox_bytes",
+        "_inbox_fds",
+        "_last_received",
+        "_packets",
+        "_quarter_bytes",
+        "_quarter_messages",
+        "_said",
+        "_settled",
+        "_socket",
+        "_terms",
+        "_theirs",
+        "_unsaid_bytes",
+        "answered",
+        "broken",
+        "inbox",
+        "outbox",
+        "pending",
+    )
+
+    def __init__(self, fd: int, terms: Terms = Terms()) -> None:
+        """Takes over ``fd``. Raises :class:`ConfigError` when it is not such a socket; ``fd`` stays the caller's then."""
+        try:
+            self._socket = _socket.socket(fileno=fd)
+            os.set_inheritable(fd, False)
+        except OSError as error:
+            raise ConfigError(f"descriptor {fd} is not a channel: {error.strerror}") from None
+        if self._socket.family != _socket.AF_UNIX or self._socket.type & 0xF != _socket.SOCK_SEQPACKET:
+            self._socket.detach()
+            raise ConfigError(f"descriptor {fd} is not a channel: it is no unix socket of type SOCK_SEQPACKET")
+        self._terms = terms
+        self._theirs = b""  # the other side's terms, as they came
+        self.broken = ""
+        self._packets = Packets(frames.PACKET_MAX_BYTES)
+        self.outbox = Outbox()
+        self.inbox: deque[Message] = deque()
+        self._inbox_bytes = 0
+        self._inbox_fds = 0
+        self._last_received = 0
+        self._handed = 0  # given to the application
+        self._settled = 0  # which then asked for more: it is done with those before
+        self._said = -1  # the last acknowledgement; -1: not even our terms were said
+        self._unsaid_bytes = 0
+        self._quarter_bytes = terms.window_bytes // 4
+        self._quarter_messages = max(1, terms.window_messages // 4)
+        #: Requests of ours by number; answers are moved out together with what stood for the request.
+        self.pending: dict[int, Any] = {}
+        self.answered: list[tuple[Any, Message]] = []
+
+    def fileno(self) -> int:
+        """-1 once closed."""
+        return self._socket.fileno()
+
+    # ---- sending ----
+
+    def answer(
+        self, message: Message, body: bytes | Sealed, flags: int = REPLY, address: bytes = b"", descriptors: tuple[int, ...] = ()
+    ) -> None:
+        """Queue the answer to a request (or the error of a message). It needs no room: whoever asks keeps room for it."""
+        number = message.number
+        if self._said < number <= self._handed:  # an answer acknowledges what it answers
+            self._said = number
+            self._settled = max(self._settled, number)
+            self._unsaid_bytes = 0
+        self.outbox.answer(message.kind_number, number, body, flags, address, descriptors)
+
+    def acknowledge(self) -> None:
+        """Queue an acknowledgement of what the application is done with, and our terms, unless both were said."""
+        if self._settled > self._said:
+            self._said = self._settled
+            self._unsaid_bytes = 0
+            self.outbox.acknowledge(self._settled, self._terms)
+
+    def flush(self) -> bool:
+        """Write what is queued; True when nothing is left, False when the socket is full: come again when it is writable."""
+        outbox = self.outbox
+        if outbox.queue and self._settled > self._said:
+            self.acknowledge()  # goes along for nothing
+        while outbox.queue:
+            packet, descriptors, count = outbox.next_packet()
+            try:
+                if descriptors:
+                    self._socket.sendmsg(packet, [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _pack_fds(descriptors))], SEND_FLAGS)
+                elif len(packet) == 1:
+                    self._socket.send(packet[0], SEND_FLAGS)
+                else:
+                    self._socket.sendmsg(packet, [], SEND_FLAGS)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                outbox.hang_up()
+                if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # those: reading tells the end, after what came before it
+                    self.fail(f"cannot be written to: {error.strerror}")
+                return True
+            outbox.written(count)
+        return True
+
+    # ---- receiving ----
+
+    def fill(self, wait: bool = False) -> None:
+        """Read what is there, up to a quarter of a megabyte, so that a busy peer starves nobody. ``wait``: block for the first.
+
+        Sets ``broken`` at the end of file and when the other side breaks a rule.
+        """
+        if self.broken:
+            return
+        state, plain, special = self._packets.receive(self._socket.fileno(), wait)
+        try:
+            if plain:
+                self._receive_plain(decode(self._packets.buffer, 0, plain))
+            if special:
+                self._receive_special(plain, special)
+        except ConfigError as error:
+            self.fail(f"broke the rules: {error}")
+        if state == PACKETS_END:
+            self.fail(CLOSED_ITS_END)
+        elif state < 0 and state != -errno.EINTR:
+            self.fail(f"cannot be read from: {os.strerror(-state)}")
+
+    def _receive_plain(self, found: list[Frame]) -> None:
+        """The frames of a packet without descriptors; raises :class:`ConfigError`."""
+        append, last, total = self.inbox.append, self._last_received, 0
+        for kind, flags, number, address, body, announced in found:
+            if announced:
+                raise ConfigError(f"no descriptors came and {announced} were announced")
+            if kind and not flags & (REPLY | ERROR):
+                if number <= last:
+                    raise ConfigError(f"message {number} came after {last}")
+                last = number
+                total += frames.HEADER_BYTES + len(address) + len(body)
+                append(_new(Message, (kind, flags, number, address, body, self, None, ())))
+            elif kind == ACK:
+                self._check_number(number)
+                if body != self._theirs:
+                    self.outbox.accept(decode_ack(body))
+                    self._theirs = body
+                self.outbox.acknowledged(number)
+            else:
+                self._answered(_new(Message, (kind, flags, number, address, body, self, None, ())))
+        self._last_received = last
+        self._inbox_bytes += total
+        if len(self.inbox) > self._terms.window_messages or self._inbox_bytes > self._terms.window_bytes:
+            raise ConfigError("more came than the window allows")
+
+    def _receive_special(self, start: int, length: int) -> None:
+        """The packet with descriptors at ``start``; raises :class:`ConfigError`."""
+        fds = self._packets.take_descriptors()
+        if fds is None:
+            raise ConfigError("a packet is too big or has too many descriptors")
+        descriptors = [Descriptor(fd) for fd in fds]  # closed with this list unless the message takes them
+        found = decode(self._packets.buffer, start, start + length)
+        kind, flags, number, address, body, announced = found[0]
+        if announced != len(descriptors) or len(found) > 1:
+            raise ConfigError(f"{len(descriptors)} descriptors came and {announced} were announced")
+        sealed = None
+        if flags & SEALED:
+            (size,) = frames.SEALED_LENGTH.unpack(body)
+            sealed = Sealed.adopt(descriptors.pop(0).detach(), size, self._terms.message_max_bytes)
+        message = Message((kind, flags, number, address, body, self, sealed, tuple(descriptors)))
+        if flags & (REPLY | ERROR):
+            self._answered(message)
+            return
+        if number <= self._last_received:
+            raise ConfigError(f"message {number} came after {self._last_received}")
+        self._last_received = number
+        self._inbox_bytes += message.frame_bytes
+        self._inbox_fds += announced
+        self.inbox.append(message)
+        if self._inbox_fds > frames.DESCRIPTORS_IN_FLIGHT or len(self.inbox) > self._terms.window_messages:
+            raise ConfigError("more came than the window allows")
+
+    def _check_number(self, number: int) -> None:
+        if number > self.outbox.last_number:
+            raise ConfigError(f"speaks of message {number}, which was never sent")
+
+    def _answered(self, message: Message) -> None:
+        """An answer, or the error of an ordinary message, which goes to the inbox."""
+        number = message.number
+        self._check_number(number)
+        self.outbox.acknowledged(number)
+        waiting = self.pending.pop(number, None)
+        if waiting is not None:
+            self.answered.append((waiting, message))
+        elif not message.flags & REPLY:
+            if len(self.inbox) >= self._terms.window_messages:
+                raise ConfigError("more errors came than the window allows")
+            self._inbox_bytes += message.frame_bytes
+            self.inbox.append(message)
+
+    def settle(self) -> bool:
+        """The application asks for more, so it is done with what it was given; True when the other side should hear that now."""
+        if self._handed > self._settled:
+            self._settled = self._handed
+        return self._unsaid_bytes >= self._quarter_bytes or self._settled - self._said >= self._quarter_messages
+
+    @property
+    def unsaid(self) -> bool:
+        """There is something to acknowledge."""
+        return self._settled > self._said
+
+    def take(self) -> Message:
+        """The next message of ``inbox``, which is not empty."""
+        message: Message = self.inbox.popleft()
+        _, flags, number, address, body, _, sealed, descriptors = message
+        size = frames.HEADER_BYTES + len(address) + len(body)
+        self._inbox_bytes -= size
+        self._unsaid_bytes += size
+        if not flags & ERROR:
+            self._handed = number
+        if sealed is not None or descriptors:
+            self._inbox_fds -= len(descriptors) + (sealed is not None)
+            self._unsaid_bytes += self._quarter_bytes  # the sender holds memory and descriptors until it hears: soon
+        return message
+
+    # ---- the end ----
+
+    def fail(self, reason: str) -> None:
+        """Note why the connection is over; the first reason stays."""
+        if not self.broken:
+            self.broken = reason
+
+    def close(self) -> None:
+        """Close the socket and drop what is on its way; messages received stay. Safe to call twice."""
+        self.fail("was closed here")
+        self.outbox.close()
+        self._socket.close()
+
+
+def _pack_fds(fds: tuple[int, ...]) -> bytes:
+    return b"".join([fd.to_bytes(4, "little", signed=True) for fd in fds])

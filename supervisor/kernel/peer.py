@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peer: the end of a channel inside a job, for ordinary blocking code. Importing it costs a few milliseconds."""
+
+from __future__ import annotations
+
+import os
+import select
+from time import monotonic_ns
+
+from supervisor.errors import BrokenError, ClosedError, ConfigError, ReplyError, TimedOutError
+from supervisor.kernel.descriptor import Descriptor
+from supervisor.kernel.link import CLOSED_ITS_END, Link
+from supervisor.kernel.sealed import Sealed
+from supervisor.model import frames
+from supervisor.model.codec import MSGPACK
+from supervisor.model.frames import ERROR, REPLY, REQUEST, Terms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Final
+
+    from _typeshed import ReadableBuffer
+
+    from supervisor.model.codec import Codec
+    from supervisor.model.message import Message
+
+    Body = ReadableBuffer | Sealed
+
+#: Names the descriptor that a job inherits.
+VARIABLE: Final = "RINGFENCE_CHANNEL"
+#: An acknowledgement that nothing else carries is sent this late at most.
+ACKNOWLEDGE_LATE_MS: Final = 20
+#: In `send_many`: what is gathered before it is written.
+GATHERED_BYTES: Final = 32 << 10
+
+
+def inherited() -> int:
+    """The channel's descriptor that this process was started with; raises :class:`ConfigError` when it was not.
+
+    The variable is taken out of the environment: programs that this one starts have no channel.
+    """
+    text = os.environ.pop(VARIABLE, "")
+    if not text:
+        raise ConfigError(f"this process was not started with a channel: {VARIABLE} is not set (or was used already)")
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"{VARIABLE}: {text!r} is not a descriptor")
+    return int(text)
+
+
+def connect(terms: Terms = Terms()) -> Peer:
+    """The channel to whoever supervises this process; raises :class:`ConfigError` when there is none."""
+    return Peer(inherited(), terms)
+
+
+def body_of(body: Body) -> bytes | Sealed:
+    """What is sent, as something that its owner cannot change meanwhile."""
+    return body if isinstance(body, (bytes, Sealed)) else bytes(body)
+
+
+def kind_number(kind: str) -> int:
+    """Raises :class:`ConfigError` for a kind that does not exist."""
+    number = frames.KINDS.get(kind)
+    if number is None:
+        raise ConfigError(f"kind: {kind!r} is none of {', '.join(frames.KINDS)}")
+    return number
+
+
+def address_of(to: str) -> bytes:
+    """Raises :class:`ConfigError` for a name that no frame can carry."""
+    address = to.encode("utf-8", "surrogateescape")
+    if len(address) > frames.ADDRESS_MAX_BYTES:
+        raise ConfigError(f"to: a name of {len(address)} bytes is longer than {frames.ADDRESS_MAX_BYTES}")
+    return address
+
+
+def duplicates(descriptors: Iterable[Any]) -> tuple[int, ...]:
+    """Descriptors of the caller's (numbers, or objects with ``fileno``) as our own; raises OSError, ConfigError for too many."""
+    given = tuple(descriptors)
+    if len(given) >= frames.DESCRIPTORS_MAX:
+        raise ConfigError(f"descriptors: {len(given)} are more than {frames.DESCRIPTORS_MAX - 1} in one message")
+    made: list[int] = []
+    try:
+        for item in given:
+            made.append(os.dup(item if isinstance(item, int) else item.fileno()))
+    except BaseException:
+        for fd in made:
+            os.close(fd)
+        raise
+    return tuple(made)
+
+
+def answered(message: Message, peer: str) -> Message:
+    """The answer to a request; raises what it says when it is an error."""
+    error = message.error
+    if error is None:
+        return message
+    raise BrokenError(error[1], peer) if error[0] == "gone" else ReplyError(*error)
+
+
+class Peer:
+    """Owns one connected descriptor; for one thread at a time.
+
+    ``for message in peer`` ends when the other side closes. A message counts as dealt with when it is answered or when the next
+    one is asked for: a job that is killed before gets it again when it is restarted. On an exchange ``to`` names another member,
+    ``*`` everybody, ``#topic`` the subscribers of a topic; empty, it is the supervisor.
+    """
+
+    def __init__(self, fd: int, terms: Terms = Terms()) -> None:
+        """Takes over ``fd``; raises :class:`ConfigError` when it is no channel."""
+        self._link = Link(fd, terms)
+        self._link.acknowledge()
+        self._link.flush()
+
+    def fileno(self) -> int:
+        """For select(2): readable when a message may be there. Raises :class:`ClosedError` after :meth:`close`."""
+        if self._link.fileno() < 0:
+            raise ClosedError("the channel is closed")
+        return self._link.fileno()
+
+    # ---- sending ----
+
+    def send(self, body: Body, *, kind: str = "data", to: str = "", descriptors: Iterable[Any] = (), timeout: float | None = None) -> None:
+        """Send one message; blocks while the other side has too many that it has not taken.
+
+        ``descriptors`` are duplicated, the caller's stay the caller's. Raises :class:`BrokenError`, :class:`TimedOutError` with
+        nothing sent, :class:`ConfigError` for a body larger than the other side takes.
+        """
+        if to or descriptors or not isinstance(body, bytes) or not self._link.outbox.post_plain(kind_number(kind), body):
+            self._post(body, kind, 0, to, descriptors, _deadline(timeout))
+        self._flush()
+
+    def send_many(self, bodies: Iterable[Body], *, kind: str = "data", to: str = "") -> None:
+        """Send many messages with few system calls; for what is at hand already."""
+        number, address, link = kind_number(kind), address_of(to), self._link
+        for body in bodies:
+            if address or not isinstance(body, bytes) or not link.outbox.post_plain(number, body):
+                raw = body_of(body)
+                if link.broken or len(raw) > link.outbox.largest or not link.outbox.has_room(len(raw)):
+                    self._wait_for_room(len(raw), 0, None)
+                link.outbox.post(number, raw, 0, address)
+            if link.outbox.queued_bytes > GATHERED_BYTES:
+                self._flush()
+        self._flush()
+
+    def send_object(self, item: Any, *, codec: Codec = MSGPACK, kind: str = "data", to: str = "") -> None:
+        """Send an object that the other side gets by ``message.object(codec)``; raises what the codec raises."""
+        self.send(codec.encode(item), kind=kind, to=to)
+
+    def request(
+        self, body: Body, *, kind: str = "data", to: str = "", descriptors: Iterable[Any] = (), timeout: float | None = None
+    ) -> Message:
+        """Send a message and block for its answer; other messages wait for :meth:`receive` meanwhile.
+
+        Raises :class:`ReplyError`, :class:`BrokenError` at once when the other side dies, :class:`TimedOutError`; a late answer is
+        dropped.
+        """
+        due_ns, link = _deadline(timeout), self._link
+        number = self._post(body, kind, REQUEST, to, descriptors, due_ns)
+        link.pending[number] = number
+        try:
+            while not link.answered:
+                if link.broken:
+                    raise BrokenError(link.broken, "supervisor")
+                self._wait(due_ns, "no answer")
+        finally:
+            link.pending.pop(number, None)
+        ((_, message),) = link.answered
+        link.answered.clear()
+        return answered(message, to or "supervisor")
+
+    def reply(self, message: Message, body: Body, *, descriptors: Iterable[Any] = ()) -> None:
+        """Answer a request. Raises :class:`ConfigError` for a message that wants no answer, :class:`BrokenError`."""
+        self._answer(message, body_of(body), REPLY, duplicates(descriptors))
+
+    def reply_object(self, message: Message, item: Any, *, codec: Codec = MSGPACK) -> None:
+        """Answer a request with an object."""
+        self._answer(message, codec.encode(item), REPLY, ())
+
+    def refuse(self, message: Message, reason: str) -> None:
+        """Answer a request with an error: whoever asked gets :class:`ReplyError` with code ``failed``."""
+        self._answer(message, frames.encode_error(frames.FAILED, reason), REPLY | ERROR, ())
+
+    def _answer(self, message: Message, body: bytes | Sealed, flags: int, descriptors: tuple[int, ...]) -> None:
+        if not message.wants_reply:
+            for fd in descriptors:
+                os.close(fd)
+            raise ConfigError(f"reply: message {message.number} wants no answer")
+        self._link.answer(message, body, flags, b"", descriptors)
+        self._flush()
+
+    def _post(self, body: Body, kind: str, flags: int, to: str, descriptors: Iterable[Any], due_ns: int | None) -> int:
+        number, address, raw = kind_number(kind), address_of(to), body_of(body)
+        mine = duplicates(descriptors)
+        link = self._link
+        if link.broken or len(raw) > link.outbox.largest or not link.outbox.has_room(len(raw), len(mine)):
+            try:
+                self._wait_for_room(len(raw), len(mine), due_ns)
+            except BaseException:
+                for fd in mine:
+                    os.close(fd)
+                raise
+        return link.outbox.post(number, raw, flags, address, mine)
+
+    def _wait_for_room(self, size: int, descriptors: int, due_ns: int | None) -> None:
+        link = self._link
+        while link.broken or not link.outbox.has_room(size, descriptors):
+            self._check()
+            self._wait(due_ns, "the other side takes no more")
+        if size > link.outbox.largest:
+            raise ConfigError(f"body: {size} bytes are more than the {link.outbox.largest} that the other side takes")
+
+    def _flush(self) -> None:
+        """Write everything; blocks while the socket is full, and hears meanwhile what the other side says."""
+        link = self._link
+        while not link.flush():
+            self._poll(select.POLLIN | select.POLLOUT, None)
+            link.fill()
+        if link.broken:
+            self._check()
+
+    # ---- receiving ----
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """The next message, oldest first; blocks. Raises :class:`BrokenError` at the end, :class:`TimedOutError`."""
+        link = self._link
+        if link.settle():
+            link.acknowledge()
+            link.flush()  # what does not go now goes with the next
+        if not link.inbox:
+            due_ns = _deadline(timeout)
+            while not link.inbox:
+                self._check()
+                if link.unsaid and not link.broken and not self._readable_soon(due_ns):
+                    link.acknowledge()
+                self._wait(due_ns, "no message")
+        return link.take()
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages until the other side closes its end; raises :class:`BrokenError` when it breaks the rules."""
+        while True:
+            try:
+                message = self.receive()
+            except BrokenError:
+                if self._link.broken != CLOSED_ITS_END:
+                    raise
+                return
+            yield message
+
+    def serve(self, answer: Callable[[Message], Body | None]) -> None:
+        """Answer every request by what ``answer`` returns, until the other side closes.
+
+        An exception is answered with its type and text, and the next request comes. What ``answer`` returns for a message that
+        wants no answer is dropped.
+        """
+        for message in self:
+            try:
+                body = answer(message)
+            except Exception as error:
+                if not message.wants_reply:
+                    raise
+                self.refuse(message, f"{type(error).__name__}: {error}")
+            else:
+                if message.wants_reply:
+                    self.reply(message, b"" if body is None else body)
+
+    # ---- waiting ----
+
+    def _check(self) -> None:
+        if self._link.fileno() < 0:
+            raise ClosedError("the channel is closed")
+        if self._link.broken:
+            raise BrokenError(self._link.broken, "supervisor")
+
+    def _readable_soon(self, due_ns: int | None) -> bool:
+        """Something comes before an acknowledgement must go on its own."""
+        poll = select.poll()
+        poll.register(self._link.fileno(), select.POLLIN)
+        late_ms = ACKNOWLEDGE_LATE_MS
+        return bool(poll.poll(late_ms if due_ns is None else min(late_ms, max(0, due_ns - monotonic_ns()) / 1e6)))
+
+    def _wait(self, due_ns: int | None, what: str) -> None:
+        """Write what is queued and block until something was read; raises :class:`TimedOutError`."""
+        link = self._link
+        if not link.flush():
+            self._poll(select.POLLIN | select.POLLOUT, due_ns, what)
+            link.fill()
+        elif due_ns is None:
+            link.fill(wait=True)
+        else:
+            self._poll(select.POLLIN, due_ns, what)
+            link.fill()
+
+    def _poll(self, events: int, due_ns: int | None, what: str = "") -> None:
+        poll = select.poll()
+        poll.register(self._link.fileno(), events)
+        rest = None if due_ns is None else max(0, due_ns - monotonic_ns()) / 1e6
+        if not poll.poll(rest) and due_ns is not None and monotonic_ns() >= due_ns:
+            raise TimedOutError(f"{what} within the time-out")
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        """Close our end; the other side gets everything that was sent. Safe to call twice."""
+        self._link.settle()
+        self._link.acknowledge()
+        self._link.flush()
+        self._link.close()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _deadline(timeout: float | None) -> int | None:
+    return None if timeout is None else monotonic_ns() + int(timeout * 1e9)
+
+
+__all__ = ["Descriptor", "Peer", "connect"]

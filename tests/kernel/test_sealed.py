@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealed memory: nobody can change it, and what is not sealed is not taken."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+
+import pytest
+
+from supervisor import ConfigError, Sealed
+from supervisor.kernel.sealed import ADD_SEALS, ALL_SEALS
+
+
+def test_a_copy_goes_in_and_views_come_out() -> None:
+    body = os.urandom(300_000)
+    with Sealed(body) as sealed:
+        assert len(sealed) == len(body)
+        view = sealed.view()
+        assert view.readonly
+    assert view == body, "a view outlives the descriptor"
+
+
+def test_nobody_can_write_shrink_or_grow_it() -> None:
+    """Each is refused by the kernel, for the owner too."""
+    with Sealed(b"fixed") as sealed:
+        with pytest.raises(PermissionError):
+            os.pwrite(sealed.fileno(), b"x", 0)
+        with pytest.raises(PermissionError):
+            os.ftruncate(sealed.fileno(), 1)
+        with pytest.raises(PermissionError):
+            os.ftruncate(sealed.fileno(), 100)
+        with pytest.raises(PermissionError):
+            mmap.mmap(sealed.fileno(), 5, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def test_nothing_can_be_sealed_too() -> None:
+    with Sealed(b"") as sealed:
+        assert bytes(sealed.view()) == b""
+
+
+@pytest.mark.parametrize("kind", ["unsealed", "half sealed", "other size", "too large", "a file", "a pipe"])
+def test_what_could_change_under_a_reader_is_not_taken(kind: str) -> None:
+    """And its descriptor is closed."""
+    import fcntl
+
+    size = 10
+    if kind == "a file":
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+        os.write(fd, bytes(size))
+    elif kind == "a pipe":
+        fd, other = os.pipe()
+        os.close(other)
+    else:
+        fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(fd, bytes(size))
+        if kind != "unsealed":
+            fcntl.fcntl(fd, ADD_SEALS, 2 if kind == "half sealed" else ALL_SEALS)
+    with pytest.raises(ConfigError):
+        Sealed.adopt(fd, size + (kind == "other size"), 5 if kind == "too large" else 100)
+    with pytest.raises(OSError):
+        os.fstat(fd)
