@@ -22,6 +22,7 @@ from supervisor.model.enforce import enforce
 from supervisor.model.host import CONTROLLERS, CgroupFacts, Host
 from supervisor.model.limit_kinds import LIMITS, LimitKind
 from supervisor.model.limits import Limits
+from supervisor.model.relative import AUTO_WORDS
 from supervisor.model.spec import JobSpec
 
 REFERENCE: Final = Path(__file__).resolve().parent / "reference"
@@ -39,9 +40,10 @@ KINDS: Final = {
     "_duration": ("duration", "10s"),
     "_period": ("duration", "100ms"),
     "_bytes": ("size or share of the host's memory", "64M"),
+    "_amount_of_memory": ("size, share of the host's memory, or `auto`", "64M"),
     "_size": ("size", "64M"),
-    "_tasks": ("count, or share of pid_max", "64"),
-    "_quota": ("share of one processor", "50%"),
+    "_tasks": ("count, share of pid_max, or `auto`", "64"),
+    "_quota": ("share of one processor, or `auto`", "50%"),
     "_weight": ("1 to 10000", "50"),
     "_cpus": ("list such as `0-3,8`", "0"),
     "_bandwidth": ("path and size per second", "/dev/vda 10M"),
@@ -63,6 +65,7 @@ command line, and the systemd spelling `MemoryMax` in `-p` and in policy files. 
 | size | `4096`, `64K`, `1.5G`, `1G 512M` | bytes; K M G T P E are powers of 1024, in upper case |
 | duration | `2`, `1.5s`, `100ms`, `5min 20s` | seconds without a unit; ns us ms s min h d w month y |
 | share | `50%`, `12.5%` | of the thing named in the table; at most four decimals |
+| `auto` | `auto` | what suits the host, see below |
 | count | `64` | whole number, no leading zero |
 | rlimit | `1024`, `1024:4096` | one value, or `soft:hard` |
 | device limit | `/dev/vda 10M` | a block device or any path of its file system, a blank, the amount per second |
@@ -79,6 +82,14 @@ limit is named in `best_effort`: it is **sampled**, or it **lapses** with a warn
 the outcome's `enforcement`.
 """
 TAIL: Final = """\
+## auto and shares
+
+Shares and `auto` become amounts when the job is planned, so one policy file serves every host.
+
+| limit | what `auto` is |
+| --- | --- |
+@AUTO@
+
 ## Notes
 
 - `memory_max` without `memory_swap_max` sets `memory_swap_max` to 0 where the kernel accounts swap.
@@ -88,7 +99,8 @@ TAIL: Final = """\
 - `cpu_time_max` also sets RLIMIT_CPU, to twice itself and a second, so that a single process ends even if the supervisor is stopped.
 - `output_max` counts bytes on their way through the supervisor. What goes to /dev/null is not counted, and a warning says so.
 - `limit_nproc` counts every process of the user on the host and does not hold root; `tasks_max` counts the job.
-- Two sources of limits (a policy and options, `limits` and `timeout`) combine to the tighter value of each.
+- Two sources of limits (a policy and options, `limits` and `timeout`) combine to the tighter value of each; a share and an amount
+  are both kept until the host is known.
 - What each mechanism can and cannot hold is in [Enforcement](../explanation/enforcement.md).
 """
 
@@ -170,7 +182,8 @@ def page() -> str:
     if missing:
         raise SystemExit(f"docs/generate.py: no group for {', '.join(missing)}")
     lines = [line for title, names in GROUPS for line in _group(title, names)]
-    return "\n".join([HEAD, *lines, *_rlimits(), TAIL])
+    auto = "\n".join(f"| `{name}` | {words} |" for name, words in AUTO_WORDS.items())
+    return "\n".join([HEAD, *lines, *_rlimits(), TAIL.replace("@AUTO@", auto)])
 
 
 def main(arguments: list[str]) -> int:

@@ -52,7 +52,7 @@ def dispatch(argv: list[str]) -> int:
     if verb in ("help", "--help", "-h"):
         print(_usage())
         return 0 if argv else 2
-    from supervisor.model.policy import nearest
+    from supervisor.model.spelling import nearest
 
     print(f"ringfence: unknown verb {verb[:60]!r}{nearest(verb, VERBS)}; see 'ringfence help'", file=sys.stderr)
     return 2

@@ -106,7 +106,7 @@ def _is_flag(name: str) -> bool:
 
 
 def _take(parsed: Parsed, name: str, value: str) -> None:
-    from supervisor.model.policy import limit_name, nearest
+    from supervisor.model.spelling import limit_name, nearest
 
     if name == "property":
         key, equals, value = value.partition("=")

@@ -129,16 +129,16 @@ class _Run:
         limits = Limits(**given)
         names = {name for text in self.parsed.lists.get("best-effort", []) for name in text.split(",") if name}
         if names:
-            from supervisor.model.policy import limit_name, nearest
+            from supervisor.model.spelling import limit_name, nearest
         unknown = sorted(name for name in names if limit_name(name) is None)
         if unknown:
             raise ConfigError(f"--best-effort: {unknown[0]!r} is not a limit{nearest(unknown[0], LIMITS)}")
         best_effort = frozenset(limit_name(name) or name for name in names)
         if "policy" in self.parsed.values:
-            from supervisor.kernel.files import load_profile
+            from supervisor.kernel.policy_files import load_policy
 
-            profile = load_profile(self.parsed.values["policy"])
-            limits, best_effort = tighten(profile.limits, limits), best_effort | profile.best_effort
+            policy = load_policy(self.parsed.values["policy"])
+            limits, best_effort = tighten(policy.limits, limits), best_effort | policy.best_effort
         return limits, best_effort
 
     def _spec(self, limits: Limits, best_effort: frozenset[str]) -> JobSpec:

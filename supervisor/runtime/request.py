@@ -206,7 +206,7 @@ def _covered_directory(sandbox: Sandbox) -> str | None:
 def _limits(given: Mapping[str, Any]) -> Limits:
     unknown = [name for name in given if name not in LIMITS]
     if unknown:
-        from supervisor.model.policy import nearest
+        from supervisor.model.spelling import nearest
 
         raise ConfigError(*(f"limits: {name!r} is not a limit{nearest(str(name), LIMITS)}" for name in unknown))
     return Limits(**given)
