@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SupervisorError,
         UnsupportedError,
     )
+    from supervisor.kernel.policy_files import load_policy
     from supervisor.model.check import ExecCheck, FdCheck, Health, HttpCheck, LogCheck, TcpCheck
     from supervisor.model.events import (
         Error,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     )
     from supervisor.model.limits import Limits
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+    from supervisor.model.policy.policy import Policy
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
     from supervisor.model.service import Recovery, ServiceSpec
     from supervisor.model.service_state import ServiceResult, ServiceState
@@ -90,6 +92,7 @@ __all__ = [
     "Overlay",
     "OverrunError",
     "Paused",
+    "Policy",
     "Recovery",
     "Resumed",
     "Sandbox",
@@ -111,6 +114,7 @@ __all__ = [
     "UnsupportedError",
     "Usage",
     "Verdict",
+    "load_policy",
     "run",
     "start",
 ]
@@ -122,8 +126,10 @@ _HOMES = {
     ),
     "supervisor.model.events": "Error LimitHit LimitsChanged Output Overflow Paused Resumed Started StateChanged Terminated",
     "supervisor.model.check": "ExecCheck FdCheck Health HttpCheck LogCheck TcpCheck",
+    "supervisor.kernel.policy_files": "load_policy",
     "supervisor.model.limits": "Limits",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
+    "supervisor.model.policy.policy": "Policy",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",
     "supervisor.model.service": "Recovery ServiceSpec",
     "supervisor.model.service_state": "ServiceResult ServiceState",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: option -> (placeholder of its value or "" for a flag, may be repeated, help)
 OTHER: Final[Mapping[str, tuple[str, bool, str]]] = {
     "property": ("NAME=VALUE", True, "any limit by its policy-file or systemd name"),
-    "policy": ("FILE[#PROFILE]", False, "limits from a policy file; options only ever tighten them"),
+    "policy": ("FILE[#PROFILE]", False, "limits of a policy file, or of a profile by its name; options only ever tighten them"),
     "best-effort": ("NAME,...", True, "limits that may be sampled, or lapse, where the host cannot enforce them"),
     "sandbox": ("LEVEL", False, "none, basic (fewer privileges, own /tmp, write only here) or strict (a world of its own)"),
     "bind": ("SRC[:DST][:ro|rw]", True, "show a file or directory of the host in the sandbox, read-only unless rw"),
