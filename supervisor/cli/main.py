@@ -11,6 +11,7 @@ gc.disable()  # a short-lived command: collecting while modules load costs more 
 
 VERBS = {
     "run": "run a command inside limits and say how it ended",
+    "policy": "check, show, compare and convert policy files",
     "doctor": "prove live what this host can enforce, and say how to get the rest",
     "version": "print the version",
 }
@@ -40,6 +41,10 @@ def dispatch(argv: list[str]) -> int:
         from supervisor.cli.run import run
 
         return run(argv[1:])
+    if verb == "policy":
+        from supervisor.cli.policy.verbs import policy
+
+        return policy(argv[1:])
     if verb == "doctor":
         from supervisor.cli.doctor import doctor
 

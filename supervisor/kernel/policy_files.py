@@ -12,8 +12,8 @@ import stat
 from supervisor.errors import ConfigError
 from supervisor.kernel.files import read_text
 from supervisor.model.policy.catalogue import PLACES, PROJECT, Catalogue, Place, Want
-from supervisor.model.policy.file import FILE_MAX_BYTES, PolicyFile, parse_file
-from supervisor.model.policy.problem import Problem, refuse
+from supervisor.model.policy.file import FILE_MAX_BYTES, PolicyFile, parse_file, unreadable
+from supervisor.model.policy.problem import Problem
 from supervisor.model.policy.reference import Reference, parse_reference
 from supervisor.model.policy.resolve import examine, names, resolve
 
@@ -57,17 +57,13 @@ class PolicyReader:
 
     def check(self, path: str) -> tuple[PolicyFile, tuple[Problem, ...]]:
         """A file and everything wrong with it; what keeps it from being read is a problem, too."""
-        try:
-            self._read(Want(path=path))
-            while isinstance(answer := examine(self._files[path], self._catalogue()), Want):
-                self._read(answer)
-        except ConfigError as error:
-            lines = [line.removeprefix(f"{path}: ") for line in error.problems]
-            return PolicyFile(name=path), tuple([Problem(file=error.source or path, message=line) for line in lines])
+        self._read(Want(path=path))
+        while isinstance(answer := examine(self._files[path], self._catalogue()), Want):
+            self._read(answer)
         return self._files[path], answer
 
     def places(self) -> tuple[Place, ...]:
-        """The places, nearest first. Raises :class:`ConfigError` for a file that cannot be read, trusted or parsed."""
+        """The places, nearest first. A file that cannot be read, trusted or parsed is there, not ``readable``."""
         if self._places is None:
             self._places = tuple([self._place(name) for name in PLACES])
         return self._places
@@ -83,28 +79,32 @@ class PolicyReader:
 
     def _place(self, name: str) -> Place:
         doubt = {PROJECT: found_doubt, "library": no_doubt}.get(name, explicit_doubt)
-        files = []
-        for path in place_paths(name):
-            file = self._file(path, doubt)
-            if not file.readable:
-                raise refuse(file.problems)
-            files.append(file)
-        return Place(name=name, files=tuple(files))
+        try:
+            paths = place_paths(name)
+        except ConfigError as error:
+            return Place(name=name, files=(_why_not(error),))
+        return Place(name=name, files=tuple([self._file(path, doubt) for path in paths]))
 
     def _file(self, path: str, doubt: Callable[[os.stat_result], str]) -> PolicyFile:
         seen: list[tuple[int, int]] = []
 
         def check(about: os.stat_result) -> str:
             seen.append((about.st_dev, about.st_ino))
-            return doubt(about)
+            new = seen[0] not in self._by_inode
+            return f"more than {FILES_MAX} policy files, which nobody needs" if new and len(self._by_inode) >= FILES_MAX else doubt(about)
 
-        text = read_text(path, FILE_MAX_BYTES, check)
+        try:
+            text = read_text(path, FILE_MAX_BYTES, check)
+        except ConfigError as error:
+            return _why_not(error)
         known = self._by_inode.get(seen[0])
         if known is None:
-            if len(self._by_inode) >= FILES_MAX:
-                raise ConfigError(f"more than {FILES_MAX} policy files, which nobody needs", source=path)
             known = self._by_inode[seen[0]] = parse_file(text, path)
         return known
+
+
+def _why_not(error: ConfigError) -> PolicyFile:
+    return unreadable(Problem(file=error.source, message="; ".join(error.problems)))
 
 
 # ---- whom a file may belong to ----

@@ -50,10 +50,14 @@ def _auto(name: str, limits: Limits, host: Host) -> Any:
         return Percent(ppm=max(1, host.processors - 1) * _WHOLE)
     if name == "tasks_max":
         return max(1, host.tasks_total * 15 // 100)
-    memory_max = max(1, host.memory_total_bytes * 75 // 100)
+    memory_max = _whole_mib(host.memory_total_bytes * 75 // 100)
     if name == "memory_max":
         return memory_max
     cap = limits.memory_max
     if isinstance(cap, (Percent, Least)):
         cap = _amount("memory_max", cap, limits, host)
-    return max(1, int(cap if isinstance(cap, int) else memory_max) * 90 // 100)
+    return _whole_mib(int(cap if isinstance(cap, int) else memory_max) * 90 // 100)
+
+
+def _whole_mib(amount: int) -> int:
+    return amount >> 20 << 20 or max(1, amount)

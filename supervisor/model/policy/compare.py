@@ -51,7 +51,7 @@ def compare(before: Policy, after: Policy) -> tuple[Difference, ...]:
 def judge_limit(name: str, before: Any, after: Any) -> str:
     """Whether a limit's new value is tighter, by the same rule by which two sources of limits combine."""
     try:
-        both = getattr(tighten(Limits(**{name: before}), Limits(**{name: after})), name)
+        both = getattr(tighten(replace(Limits(), **{name: before}), replace(Limits(), **{name: after})), name)
     except ConfigError:  # processor lists that have nothing in common
         return CHANGED
     return TIGHTENED if both == after else LOOSENED if both == before else CHANGED

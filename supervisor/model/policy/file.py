@@ -21,7 +21,8 @@ FILE_MAX_BYTES: Final = 1 << 20
 class PolicyFile:
     """One file: its name as given, its profiles by name, and the problems outside of any profile.
 
-    ``readable`` is False for a text that is no TOML: nobody knows which profiles it defines.
+    ``readable`` is False for a file that cannot be opened or trusted and for a text that is no TOML: nobody
+    knows which profiles it defines.
     """
 
     name: str
@@ -37,18 +38,19 @@ class PolicyFile:
 def parse_file(text: str, name: str = "policy.toml") -> PolicyFile:
     """Read the text of the file called ``name``; whatever is wrong is in the file's and its profiles' ``problems``."""
     if len(text) > FILE_MAX_BYTES:
-        return _unreadable(Problem(file=name, message=f"larger than {FILE_MAX_BYTES} bytes, which no policy needs"))
+        return unreadable(Problem(file=name, message=f"larger than {FILE_MAX_BYTES} bytes, which no policy needs"))
     import tomllib
 
     try:
         return _read(tomllib.loads(text), name, Positions(text))
     except RecursionError:
-        return _unreadable(Problem(file=name, message="nested too deeply, which no policy needs"))
+        return unreadable(Problem(file=name, message="nested too deeply, which no policy needs"))
     except ValueError as error:  # TOMLDecodeError, and what int() says to thousands of digits
-        return _unreadable(_not_toml(str(error), text, name))
+        return unreadable(_not_toml(str(error), text, name))
 
 
-def _unreadable(problem: Problem) -> PolicyFile:
+def unreadable(problem: Problem) -> PolicyFile:
+    """A file of which nothing is known but why."""
     return PolicyFile(name=problem.file, problems=(problem,), readable=False)
 
 

@@ -63,6 +63,7 @@ def _first(reference: Reference, catalogue: Catalogue) -> Found | Want:
         return Want(path=reference.file) if file is None else _named(file, reference.profile)
     if catalogue.places is None:
         return Want()
+    _refuse_unreadable(catalogue.places)
     found = look_up(reference.profile, catalogue.places)
     if found is None:
         close = nearest(reference.profile, names(catalogue.places))
@@ -70,7 +71,16 @@ def _first(reference: Reference, catalogue: Catalogue) -> Found | Want:
     return found
 
 
+def _refuse_unreadable(places: Sequence[Place]) -> None:
+    """Who knows what such a file would have said about a name? It must not fall back to a looser profile."""
+    problems = [problem for place in places for file in place.files if not file.readable for problem in file.problems]
+    if problems:
+        raise refuse(problems)
+
+
 def _named(file: PolicyFile, name: str) -> Found:
+    if not file.readable:
+        raise refuse(file.problems)
     profiles = file.profiles
     if not name and len(profiles) == 1:
         name = next(iter(profiles))
@@ -121,6 +131,7 @@ def _parent(link: Found, text: str, catalogue: Catalogue) -> Found | Want:
         return Want()
     same = name == link.profile.name  # one's own name means the same profile farther away
     places = farther_places(link.file, catalogue.places) if same else own_and_farther_places(link.file, catalogue.places)
+    _refuse_unreadable(places)
     found = look_up(name, places)
     if found is not None:
         return found

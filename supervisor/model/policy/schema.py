@@ -38,7 +38,8 @@ _INFINITE: Final = {"type": "number", "minimum": 0}  # TOML's own inf is a numbe
 _SHAPES: Final[dict[str, dict[str, Any]]] = {
     "duration": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _text(_SPAN_TEXT)], "examples": ["10s", "1min 30s"]},
     "size": {"anyOf": [_INFINITE, _text(_SIZE_TEXT)], "examples": ["64M", "1.5G"]},
-    "memory": {"anyOf": [_INFINITE, _text(f"{_SIZE_TEXT}|{_SHARE_TEXT}|auto")], "examples": ["256M", "25%"]},
+    "memory": {"anyOf": [_INFINITE, _text(f"{_SIZE_TEXT}|{_SHARE_TEXT}")], "examples": ["256M", "25%"]},
+    "memory_or_auto": {"anyOf": [_INFINITE, _text(f"{_SIZE_TEXT}|{_SHARE_TEXT}|auto")], "examples": ["256M", "25%", "auto"]},
     "count": {"anyOf": [_INFINITE, _text(_COUNT_TEXT)], "examples": [64]},
     "tasks": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _text(f"{_COUNT_TEXT}|{_SHARE_TEXT}|auto")], "examples": [64, "auto"]},
     "quota": {"anyOf": [_INFINITE, _text(f"{_SHARE_TEXT}|infinity|max|auto")], "examples": ["50%", "200%"]},
@@ -69,7 +70,7 @@ _SHAPE_OF: Final = {
     "_duration": "duration",
     "_period": "duration",
     "_bytes": "memory",
-    "_amount_of_memory": "memory",
+    "_amount_of_memory": "memory_or_auto",
     "_size": "size",
     "_tasks": "tasks",
     "_quota": "quota",
@@ -178,7 +179,7 @@ def _sandbox() -> dict[str, Any]:
 
 
 def _adaptive() -> dict[str, Any]:
-    names = {name for name in ADAPTABLE}
+    names = set(ADAPTABLE)
     names |= {name.replace("_", "-") for name in names} | {LIMITS[name].directive for name in ADAPTABLE}
     bounds = {
         "type": "object",

@@ -24,7 +24,7 @@ def sandbox_for(policy: Sandbox | None, asked: Sandbox | str | Mapping[str, Any]
         return parse_sandbox(asked)
     if asked is None:
         return policy
-    if hasattr(asked, "items") and "level" not in asked:
+    if isinstance(asked, dict) and "level" not in asked:
         asked = {"level": policy.level, **asked}
     return stricter(policy, parse_sandbox(asked))
 
