@@ -6,8 +6,8 @@ from __future__ import annotations
 from supervisor.cli.policy.verbs import print_json, read_options
 from supervisor.kernel.policy_files import PolicyReader
 from supervisor.kernel.probe import read_host
-from supervisor.model.limits import show_limit
 from supervisor.model.policy.compare import show_bounds, show_sandbox_field
+from supervisor.model.policy.text import limit_text
 from supervisor.model.relative import resolve_relative
 from supervisor.model.value import as_dict, plain
 
@@ -46,7 +46,7 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str, str]]:
     here = _here(policy)
     for name, amount in policy.limits.given().items():
         note = " (best effort)" if name in policy.best_effort else ""
-        yield name, show_limit(name, amount) + here.get(name, "") + note, _origin(policy, name)
+        yield name, limit_text(name, amount) + here.get(name, "") + note, _origin(policy, name)
     for name in sorted(policy.best_effort - policy.limits.given().keys()):
         yield f"best_effort.{name}", "may lapse", _origin(policy, f"best_effort.{name}")
     for name, item in as_dict(policy.sandbox).items() if policy.sandbox is not None else ():
@@ -60,7 +60,7 @@ def _here(policy: Policy) -> dict[str, str]:
     """What shares and auto come to on this host."""
     resolved = resolve_relative(policy.limits, read_host(None, "")).given()
     given = policy.limits.given()
-    return {name: f" ({show_limit(name, amount)} here)" for name, amount in resolved.items() if amount != given[name]}
+    return {name: f" ({limit_text(name, amount)} here)" for name, amount in resolved.items() if amount != given[name]}
 
 
 def _origin(policy: Policy, key: str) -> str:
@@ -71,8 +71,8 @@ def _document(policy: Policy) -> dict[str, Any]:
     resolved = resolve_relative(policy.limits, read_host(None, "")).given()
     limits = {
         name: {
-            "value": show_limit(name, amount),
-            "here": show_limit(name, resolved[name]),
+            "value": limit_text(name, amount),
+            "here": limit_text(name, resolved[name]),
             "best_effort": name in policy.best_effort,
             "origin": plain(policy.origins[name]),
         }
@@ -80,8 +80,8 @@ def _document(policy: Policy) -> dict[str, Any]:
     }
     adaptive = {
         name: {
-            "min": show_limit(name, bounds.min),
-            "max": show_limit(name, bounds.max),
+            "min": limit_text(name, bounds.min),
+            "max": limit_text(name, bounds.max),
             "active": False,
             "origin": plain(policy.origins[f"adaptive.{name}"]),
         }

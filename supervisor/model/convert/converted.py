@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from supervisor.model.limit_kinds import LIMITS
-from supervisor.model.limits import show_limit
-from supervisor.model.policy.text import Entry, format_profile
+from supervisor.model.policy.text import Entry, format_profile, limit_text
 from supervisor.model.value import value
 
 TYPE_CHECKING = False
@@ -48,7 +47,7 @@ class Conversion:
 
     def amount(self, name: str, amount: Any, reason: str) -> None:
         """Set a limit to a normalised value, as :class:`Limits` holds it."""
-        shown: Any = show_limit(name, amount)
+        shown: Any = limit_text(name, amount)
         if LIMITS[name].unit == "devices":
             shown = [str(item) for item in amount]
         elif shown.isdecimal():

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError
 from supervisor.model.limit_kinds import LIMITS
-from supervisor.model.limits import Limits, show_limit, tighten
+from supervisor.model.limits import Limits, tighten
+from supervisor.model.policy.text import limit_text
 from supervisor.model.sandbox import LEVELS, NETWORKS, NO_SANDBOX
 from supervisor.model.units import INFINITY, format_bytes
 from supervisor.model.value import field_names, replace, value
@@ -79,7 +80,7 @@ def _effective(limits: Limits) -> dict[str, Any]:
 
 
 def _shown(name: str, amount: Any) -> str:
-    return "" if amount is None else show_limit(name, amount)
+    return "" if amount is None else limit_text(name, amount)
 
 
 def _best_effort(before: frozenset[str], after: frozenset[str]) -> Iterator[Difference]:
@@ -150,7 +151,7 @@ def show_sandbox_field(name: str, item: Any) -> str:
 
 def show_bounds(name: str, bounds: Bounds) -> str:
     """Adaptive bounds on one line."""
-    return f"{show_limit(name, bounds.min)} to {show_limit(name, bounds.max)}"
+    return f"{limit_text(name, bounds.min)} to {limit_text(name, bounds.max)}"
 
 
 def _adaptive(before: Policy, after: Policy) -> Iterator[Difference]:

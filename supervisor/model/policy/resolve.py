@@ -8,12 +8,13 @@ A conversation without I/O: :func:`resolve` and :func:`examine` answer, or say w
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.limits import Limits, show_limit
+from supervisor.model.limits import Limits
 from supervisor.model.policy.adaptive import exceeds
 from supervisor.model.policy.catalogue import Catalogue, Found, Want, farther_places, look_up, own_and_farther_places
 from supervisor.model.policy.policy import Policy
 from supervisor.model.policy.problem import Problem, refuse
 from supervisor.model.policy.reference import beside, parse_reference
+from supervisor.model.policy.text import limit_text
 from supervisor.model.spelling import nearest
 from supervisor.model.value import replace
 
@@ -192,8 +193,8 @@ def _outside_bounds(limits: Mapping[str, Given], adaptive: Mapping[str, Given]) 
     for name, given in adaptive.items():
         limit = limits.get(name)
         if limit is not None and (exceeds(given.amount.min, limit.amount) or exceeds(limit.amount, given.amount.max)):
-            shown = f"{show_limit(name, given.amount.min)} to {show_limit(name, given.amount.max)}"
-            message = f"the limit itself, {show_limit(name, limit.amount)} ({limit.origin}), lies outside {shown}"
+            shown = f"{limit_text(name, given.amount.min)} to {limit_text(name, given.amount.max)}"
+            message = f"the limit itself, {limit_text(name, limit.amount)} ({limit.origin}), lies outside {shown}"
             problems.append(_problem(given.origin, f"adaptive.{name}", message))
     return problems
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from supervisor.model.limit_kinds import LIMITS, Rlimit
+from supervisor.model.limits import show_limit
+from supervisor.model.units import format_bytes
 from supervisor.model.value import value
 
 TYPE_CHECKING = False
@@ -38,6 +41,14 @@ def _line(entry: Entry) -> str:
 def _one_line(text: str) -> str:
     """Text fit for a comment: TOML takes no control characters there."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def limit_text(name: str, amount: Any) -> str:
+    """A limit as a policy file says it: as :func:`show_limit`, with the sizes of rlimits in K, M and G as well."""
+    if isinstance(amount, Rlimit) and LIMITS[name].unit == "bytes":
+        soft, hard = format_bytes(amount.soft), format_bytes(amount.hard)
+        return soft if soft == hard else f"{soft}:{hard}"
+    return show_limit(name, amount)
 
 
 def toml_key(key: str) -> str:
