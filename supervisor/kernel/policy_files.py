@@ -19,7 +19,7 @@ from supervisor.model.policy.resolve import examine, names, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Final
 
     from supervisor.model.policy.policy import Policy
@@ -166,6 +166,13 @@ def place_folder(name: str) -> str:
     return os.path.join(home, "ringfence", "policy.d") if os.geteuid() != 0 else ""
 
 
+def watched_paths(files: Iterable[str]) -> list[str]:
+    """Everything whose change may change what a reference means: these files, behind their links too, and the places."""
+    paths = [path for file in files for path in (file, os.path.realpath(file))]
+    folders = [folder for name in PLACES if name not in (PROJECT, "library") and (folder := place_folder(name))]
+    return [*paths, *(f"{folder}/" for folder in folders), *_project_candidates()]
+
+
 def _listed(folder: str, *, trusted: bool) -> list[str]:
     try:
         about = os.stat(folder)
@@ -182,18 +189,19 @@ def _listed(folder: str, *, trusted: bool) -> list[str]:
 
 def _project_file() -> str:
     """The nearest ``.ringfence.toml`` from the working directory up to the root of the checkout; outside of one, here only."""
+    return next((path for path in _project_candidates() if os.path.lexists(path)), "")
+
+
+def _project_candidates() -> list[str]:
     try:
         folder = os.getcwd()
     except OSError:  # the working directory is gone
-        return ""
-    looked = []
-    while True:
-        looked.append(folder)
-        if os.path.lexists(os.path.join(folder, ".git")):
-            break
+        return []
+    folders = [folder]
+    while not os.path.lexists(os.path.join(folder, ".git")):
         parent = os.path.dirname(folder)
         if parent == folder:
-            looked = looked[:1]
+            folders = folders[:1]
             break
-        folder = parent
-    return next((path for folder in looked if os.path.lexists(path := os.path.join(folder, PROJECT_FILE))), "")
+        folders.append(folder := parent)
+    return [os.path.join(folder, PROJECT_FILE) for folder in folders]
