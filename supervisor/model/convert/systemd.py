@@ -66,9 +66,10 @@ def convert_unit(text: str, source: str) -> Converted:
             lists.pop(name, None)
         elif name in _LISTS:
             lists.setdefault(name, []).append(item)
-            made.limit(name, lists[name], f"{key} (line {line})")
         else:
             made.limit(name, _spelled(name, item), where)
+    for name, items in lists.items():
+        made.limit(name, items, LIMITS[name].directive)
     if others:
         made.lost.append(f"the sections {', '.join(f'[{name}]' for name in sorted(others))}, which limit nothing")
     return made.result()
@@ -81,16 +82,19 @@ def _spelled(name: str, item: str) -> str:
 
 def _assignments(text: str, source: str) -> Iterator[tuple[str, str, str, int]]:
     """(section, key, value, line): comments left out, continued lines put together as systemd does."""
-    section, held, began = "", "", 0
+    section, began = "", 0
+    held: list[str] = []
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if line.startswith(("#", ";")) or (not line and not held):
             continue
         began = began or number
         if line.endswith("\\"):
-            held += line[:-1] + " "
+            held.append(line[:-1])
             continue
-        whole, held, start, began = held + line, "", began, 0
+        whole, start = " ".join([*held, line]), began
+        held.clear()
+        began = 0
         if whole.startswith("[") and whole.endswith("]"):
             section = whole[1:-1]
             continue

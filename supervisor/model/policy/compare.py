@@ -13,7 +13,7 @@ from supervisor.model.value import field_names, replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, Final
 
     from supervisor.model.policy.adaptive import Bounds
@@ -27,6 +27,11 @@ CHANGED: Final = "changed"
 _LESS: Final = {"level": tuple(reversed(LEVELS)), "network": NETWORKS}
 _SIZES: Final = ("tmp_size", "tmp_inodes", "shm_size")
 _FENCES: Final = {"landlock": (True, None, False), "clear_env": (True, False), "private_tmp": (True, False)}
+#: Exceptions from something mean nothing where that is missing: its own difference says it.
+_MEANT_WITH: Final[dict[str, Callable[[Sandbox], bool]]] = {
+    "keep_env": lambda sandbox: bool(sandbox.clear_env),
+    "syscalls_allow": lambda sandbox: sandbox.syscalls != "none",
+}
 
 
 @value
@@ -94,7 +99,7 @@ def _best_effort(before: frozenset[str], after: frozenset[str]) -> Iterator[Diff
 def _sandboxes(before: Sandbox, after: Sandbox) -> Iterator[Difference]:
     for name in field_names(NO_SANDBOX):
         old, new = getattr(before, name), getattr(after, name)
-        if old == new:
+        if old == new or (name in _MEANT_WITH and not all(_MEANT_WITH[name](sandbox) for sandbox in (before, after))):
             continue
         if name in ("bind", "overlay"):
             yield from _places(name, old, new)

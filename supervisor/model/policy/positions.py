@@ -3,7 +3,7 @@
 
 The text has been read by ``tomllib``, which keeps no positions, so this scanner need not judge it: it walks
 keys, strings, arrays and tables of valid TOML 1.0 (and the line breaks TOML 1.1 allows in inline tables).
-That it finds exactly the keys tomllib finds is a property test (tests/model/policy/test_positions.py).
+That it finds exactly the keys tomllib finds is a property test (tests/model/test_policy_positions.py).
 """
 
 from __future__ import annotations

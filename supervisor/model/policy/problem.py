@@ -25,9 +25,14 @@ class Problem:
         return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
 
 
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Each once, by file and line."""
+    return tuple(sorted(set(problems), key=lambda problem: (problem.file, problem.line, problem.key, problem.message)))
+
+
 def refuse(problems: Iterable[Problem]) -> ConfigError:
     """The error that carries these problems, in order of file and line."""
-    ordered = sorted(set(problems), key=lambda problem: (problem.file, problem.line))
+    ordered = in_order(problems)
     sources = {problem.file for problem in ordered}
     error = ConfigError(*map(str, ordered))
     error.source = sources.pop() if len(sources) == 1 else ""

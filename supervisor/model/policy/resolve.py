@@ -12,7 +12,7 @@ from supervisor.model.limits import Limits
 from supervisor.model.policy.adaptive import exceeds
 from supervisor.model.policy.catalogue import Catalogue, Found, Want, farther_places, look_up, own_and_farther_places
 from supervisor.model.policy.policy import Policy
-from supervisor.model.policy.problem import Problem, refuse
+from supervisor.model.policy.problem import Problem, in_order, refuse
 from supervisor.model.policy.reference import beside, parse_reference
 from supervisor.model.policy.text import limit_text
 from supervisor.model.spelling import nearest
@@ -55,7 +55,7 @@ def examine(file: PolicyFile, catalogue: Catalogue) -> tuple[Problem, ...] | Wan
         if isinstance(links, Want):
             return links
         problems += [*links[1], *_merge(links[0])[1]]
-    return tuple(sorted(set(problems), key=lambda problem: (problem.file, problem.line)))
+    return in_order(problems)
 
 
 def _first(reference: Reference, catalogue: Catalogue) -> Found | Want:
@@ -110,14 +110,23 @@ def _chain(first: Found, catalogue: Catalogue) -> tuple[list[Found], list[Proble
             break
         if isinstance(found, Want):
             return found
-        if any(found.profile is link.profile for link in chain):
-            circle = " -> ".join([*(link.profile.name for link in chain), found.profile.name])
-            problems.append(_problem(given.origin, "extends", f"a circle: {circle}"))
+        known = [number for number, link in enumerate(chain) if link.profile is found.profile]
+        if known:
+            problems.append(_circle(chain[known[0] :]))
             break
         chain.append(found)
         problems += found.problems
     problems += [problem for link in chain for problem in link.profile.problems]
     return chain, problems
+
+
+def _circle(links: Sequence[Found]) -> Problem:
+    """The same words and the same place wherever one gets into the circle."""
+    first = min(range(len(links)), key=lambda number: (links[number].file.name, links[number].profile.name))
+    links = [*links[first:], *links[:first]]
+    names = [link.profile.name for link in (*links, links[0])]
+    last = links[-1].profile
+    return _problem(last.extends.origin if last.extends else last.origin, "extends", f"a circle: {' -> '.join(names)}")
 
 
 def _parent(link: Found, text: str, catalogue: Catalogue) -> Found | Want:

@@ -34,15 +34,15 @@ _SIZE_TEXT: Final = "infinity|max|[0-9+.][0-9+. \\t\\n\\rKMGTPEBi]*"
 _SPAN_TEXT: Final = "infinity|max|[0-9+.][0-9+. \\t\\n\\ra-zA-Z\u00b5\u03bc]*"
 _SHARE_TEXT: Final = "[0-9]+(?:\\.[0-9]+)?%"
 _COUNT_TEXT: Final = "infinity|max|[0-9]+"
-_INFINITE: Final = {"type": "number", "minimum": 0}  # TOML's own inf is a number
+_AMOUNT: Final = {"type": "number", "minimum": 0}  # TOML's own inf is a number, and all that a quota takes of them
 _SHAPES: Final[dict[str, dict[str, Any]]] = {
     "duration": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _text(_SPAN_TEXT)], "examples": ["10s", "1min 30s"]},
-    "size": {"anyOf": [_INFINITE, _text(_SIZE_TEXT)], "examples": ["64M", "1.5G"]},
-    "memory": {"anyOf": [_INFINITE, _text(f"{_SIZE_TEXT}|{_SHARE_TEXT}")], "examples": ["256M", "25%"]},
-    "memory_or_auto": {"anyOf": [_INFINITE, _text(f"{_SIZE_TEXT}|{_SHARE_TEXT}|auto")], "examples": ["256M", "25%", "auto"]},
-    "count": {"anyOf": [_INFINITE, _text(_COUNT_TEXT)], "examples": [64]},
+    "size": {"anyOf": [_AMOUNT, _text(_SIZE_TEXT)], "examples": ["64M", "1.5G"]},
+    "memory": {"anyOf": [_AMOUNT, _text(f"{_SIZE_TEXT}|{_SHARE_TEXT}")], "examples": ["256M", "25%"]},
+    "memory_or_auto": {"anyOf": [_AMOUNT, _text(f"{_SIZE_TEXT}|{_SHARE_TEXT}|auto")], "examples": ["256M", "25%", "auto"]},
+    "count": {"anyOf": [_AMOUNT, _text(_COUNT_TEXT)], "examples": [64]},
     "tasks": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _text(f"{_COUNT_TEXT}|{_SHARE_TEXT}|auto")], "examples": [64, "auto"]},
-    "quota": {"anyOf": [_INFINITE, _text(f"{_SHARE_TEXT}|infinity|max|auto")], "examples": ["50%", "200%"]},
+    "quota": {"anyOf": [{"type": "number", "minimum": 1e308}, _text(f"{_SHARE_TEXT}|infinity|max|auto")], "examples": ["50%", "200%"]},
     "weight": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 10000}, _text("[0-9]+")], "examples": [100]},
     "processors": {
         "anyOf": [{"type": "integer", "minimum": 0}, _text("[0-9, \\t-]+"), {"type": "array", "items": {"type": ["integer", "string"]}}],
