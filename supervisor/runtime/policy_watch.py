@@ -9,41 +9,28 @@ from __future__ import annotations
 
 import asyncio
 
-from supervisor.control.reload import Reload, try_reload
+from supervisor.control.reload import Reload, Running, decide_reload
 from supervisor.errors import ClosedError, ConfigError, SupervisorError
 from supervisor.kernel.inotify import Inotify
 from supervisor.kernel.policy_files import load_policy, watched_paths
-from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits
 from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from typing import Any, Protocol
+    from collections.abc import AsyncIterator, Mapping
 
-    from supervisor.model.host import Host
     from supervisor.model.policy.policy import Policy
-
-    class AdjustableJob(Protocol):
-        """What a watch needs of a job."""
-
-        @property
-        def id(self) -> int: ...
-
-        @property
-        def ended(self) -> bool: ...
-
-        async def set_limits(self, **limits: Any) -> object: ...
+    from supervisor.runtime.job import Job
 
 
 @value
 class JobReload:
-    """What a change came to for one job: ``decided``, and what refused it although it was to be applied."""
+    """What a change came to for one job: ``decided``, and of that the limits that were ``refused`` all the same, with the reason."""
 
     job_id: int
     decided: Reload
-    refused: str = ""
+    refused: Mapping[str, str] = {}
 
 
 @value
@@ -58,13 +45,12 @@ class Reloaded:
 class PolicyWatch:
     """Owns one inotify descriptor; knows the jobs that were started under one policy until they end.
 
-    ``async with PolicyWatch("judge", host) as watch``: start jobs with ``policy=watch.policy``, tell the watch by
+    ``async with PolicyWatch("judge") as watch``: start jobs with ``policy=watch.policy``, tell the watch by
     :meth:`attach`, and iterate: each item is one change that has been applied. One task iterates at a time.
     """
 
-    def __init__(self, reference: str, host: Host) -> None:
+    def __init__(self, reference: str) -> None:
         self._reference = reference
-        self._host = host
         self._policy: Policy | None = None
         self._inotify: Inotify | None = None
         self._news = asyncio.Event()
@@ -79,10 +65,10 @@ class PolicyWatch:
             raise ClosedError("the watch was never opened: use it inside 'async with'")
         return self._policy
 
-    def attach(self, job: AdjustableJob, own: Limits = Limits(), policy: Policy | None = None) -> None:
+    def attach(self, job: Job, own: Limits = Limits(), policy: Policy | None = None) -> None:
         """From now on changes reach ``job``, which was started under ``policy`` (the current one) and limits ``own`` besides."""
         self._jobs = {number: known for number, known in self._jobs.items() if not known.job.ended}
-        self._jobs[job.id] = _Known(job, own, policy or self.policy)
+        self._jobs[id(job)] = _Known(job, own, policy or self.policy)
         self._news.set()  # the policy may have changed since the job was started
 
     async def __aenter__(self) -> PolicyWatch:
@@ -149,37 +135,44 @@ class PolicyWatch:
         return Reloaded(policy=found, jobs=tuple(brought)) if changed or brought else None
 
     async def _bring(self, found: Policy, known: _Known) -> JobReload:
-        decided = try_reload(known.held, found, known.own, self._host)
-        refused = ""
-        try:
-            if decided.apply:
-                await known.job.set_limits(**decided.apply)
-            known.held = _kept(known.held, found, decided)
-        except (SupervisorError, OSError) as error:
-            refused = str(error)
+        execution = known.job._execution
+        standing = Running(spec=execution.spec, plan=execution.plan, host=execution.host, policy=known.started, own=known.own)
+        decided = decide_reload(standing, found)
+        refused = await _apply(known.job, decided.apply)
         known.seen = found
         return JobReload(job_id=known.job.id, decided=decided, refused=refused)
 
 
+async def _apply(job: Job, limits: Limits) -> dict[str, str]:
+    """All together; when that is refused one by one, so that one refusal keeps no other limit back. Returns the refusals."""
+    given = limits.given()
+    if not given:
+        return {}
+    try:
+        await job.set_limits(limits)
+    except (SupervisorError, OSError) as error:
+        if len(given) == 1:
+            return {next(iter(given)): str(error)}
+        refused: dict[str, str] = {}
+        for name, amount in given.items():
+            refused |= await _apply(job, replace(Limits(), **{name: amount}))
+        return refused
+    return {}
+
+
 class _Known:
-    """One job: the limits of its own, the policy it is held to, and the policy it was last brought."""
+    """One job: the limits of its own, the policy it was started under, and the policy it was last brought."""
 
-    __slots__ = ("held", "job", "own", "seen")
+    __slots__ = ("job", "own", "seen", "started")
 
-    def __init__(self, job: AdjustableJob, own: Limits, policy: Policy) -> None:
+    def __init__(self, job: Job, own: Limits, policy: Policy) -> None:
         self.job = job
         self.own = own
-        self.held = policy
+        self.started = policy
         self.seen = policy
 
     def is_behind(self, policy: Policy) -> bool:
         return not self.job.ended and _meaning(self.seen) != _meaning(policy)
-
-
-def _kept(held: Policy, found: Policy, decided: Reload) -> Policy:
-    """What the job is held to after a change: the new policy, but for what was deferred."""
-    old = {item.key: getattr(held.limits, item.key) for item in decided.deferred if item.key in LIMITS}
-    return replace(found, limits=replace(found.limits, **old), sandbox=held.sandbox, best_effort=held.best_effort)
 
 
 def _meaning(policy: Policy) -> tuple[object, ...]:
