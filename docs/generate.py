@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/reference/limits.md from the limits table and from what the planner decides, and docs/reference/syscalls.md.
+"""Write the generated pages of docs/reference: limits.md, syscalls.md, policy-files.md, policies.md.
 
     python docs/generate.py            write the pages
     python docs/generate.py --check    exit 1 when a page is not what the code says
 
-Every word about a mechanism comes from ``enforce()`` itself, asked for a host with every cgroup
+Every word about a mechanism in limits.md comes from ``enforce()`` itself, asked for a host with every cgroup
 controller and for one without any, so the page cannot say what the code does not do.
 """
 
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import generate_policies
 import generate_syscalls
 
 from supervisor.errors import UnsupportedError
@@ -175,8 +176,8 @@ def _rlimits() -> list[str]:
     return [*lines, ""]
 
 
-def page() -> str:
-    """The whole page."""
+def limits_page() -> str:
+    """docs/reference/limits.md."""
     shown = [name for _, names in GROUPS for name in names]
     missing = [name for name, kind in LIMITS.items() if kind.rlimit is None and name not in shown]
     if missing:
@@ -187,16 +188,25 @@ def page() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with ``--check`` compare it; returns the exit status."""
-    stale = 0
-    for name, text in (("limits.md", page()), ("syscalls.md", generate_syscalls.page())):
-        path = REFERENCE / name
+    """Write the pages, or with ``--check`` compare them; returns the exit status."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = REFERENCE / name, page()
         if arguments != ["--check"]:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            print(f"{name} is not what the code says: run python docs/generate.py", file=sys.stderr)
-            stale = 1
-    return stale
+            stale.append(name)
+    if stale:
+        print(f"{', '.join(stale)}: not what the code says; run python docs/generate.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+PAGES: Final = {
+    "limits.md": limits_page,
+    "syscalls.md": generate_syscalls.page,
+    "policy-files.md": generate_policies.files_page,
+    "policies.md": generate_policies.library_page,
+}
 
 
 if __name__ == "__main__":

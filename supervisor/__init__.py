@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from supervisor.model.state import JobState
     from supervisor.runtime.job import Job
     from supervisor.runtime.json_log import JsonFormatter
+    from supervisor.runtime.policy_watch import PolicyWatch
     from supervisor.runtime.run import run
     from supervisor.runtime.service import Service
     from supervisor.runtime.service_group import ServiceGroup
@@ -93,6 +94,7 @@ __all__ = [
     "OverrunError",
     "Paused",
     "Policy",
+    "PolicyWatch",
     "Recovery",
     "Resumed",
     "Sandbox",
@@ -137,6 +139,7 @@ _HOMES = {
     "supervisor.model.state": "JobState",
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.json_log": "JsonFormatter",
+    "supervisor.runtime.policy_watch": "PolicyWatch",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.service": "Service",
     "supervisor.runtime.service_group": "ServiceGroup",
