@@ -217,3 +217,24 @@ def test_run_refuses_a_wrong_profile_with_all_its_problems() -> None:
         "ringfence: wrong.toml:2: memory_mx: unknown key; did you mean 'memory_max'?",
         "ringfence: wrong.toml:3: extends: there is no profile 'y'",
     ]
+
+
+SANDBOXED = """\
+[profile.inside]
+limit_nofile = 50
+[profile.inside.sandbox]
+level = "strict"
+"""
+
+
+@pytest.mark.requires("mount")
+def test_a_policys_sandbox_is_built_and_options_only_add_what_is_worked_on() -> None:
+    policy = put("s.toml", SANDBOXED)
+    put("given/file", "inside")
+    done = run(
+        "--policy", policy, "--bind", "given:/data", "--", "sh", "-c", "id -u; cat /data/file; ulimit -n; test -e /home || echo no home"
+    )
+    assert done.stdout.split("\n") == ["1000", "inside50", "no home", ""]
+    for options in (["--sandbox", "none"], ["--sandbox", "basic", "--network", "host"]):
+        done = run("--policy", policy, *options, "--", "sh", "-c", "id -u; test -e /home || echo no home")
+        assert done.stdout.split() == ["1000", "no", "home"]
