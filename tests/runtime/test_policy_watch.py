@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import Line
 
 from supervisor import ConfigError, Job, Limits, Supervisor
 from supervisor.runtime.policy_watch import PolicyWatch, Reloaded
@@ -258,3 +260,20 @@ async def test_a_wrong_reference_is_refused_at_the_start_and_nothing_stays_open(
     with pytest.raises(ConfigError, match="no profile 'nobody'"):
         async with PolicyWatch("nobody"):
             pass
+
+
+@pytest.mark.requires("memory")
+async def test_less_memory_than_a_job_uses_ends_it(file: Path) -> None:
+    """The share of the host that a policy says becomes an amount, and the kernel holds the job to it at once."""
+    put(file, memory_max="256M")
+    program = "import os, sys, signal\nheld = bytearray(96 << 20)\nos.write(int(sys.argv[1]), b'ready\\n')\nsignal.pause()"
+    async with Supervisor() as sup, PolicyWatch(str(file)) as watch:
+        with Line() as line:
+            job = await sup.start([sys.executable, "-c", program, str(line.end)], policy=watch.policy, pass_fds=[line.end])
+            line.release()
+            assert await asyncio.to_thread(line.read) == "ready"
+        watch.attach(job)
+        put(file, memory_max="0.5%")
+        (brought,) = (await next_of(aiter(watch))).jobs
+        assert not brought.refused and any("reclaimed" in note for note in brought.decided.notes)
+        assert (await asyncio.wait_for(job.wait(), PATIENCE)).verdict == "memory_limit"
