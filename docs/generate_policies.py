@@ -88,7 +88,8 @@ refused with the reason. Run as an ordinary user, a file that was found (the pro
 and not be writable by everybody; a file that was named may be anybody's. The check is made on the open file. Directories
 above it are not looked at.
 
-A file is read once, as data, up to 1 MiB; a FIFO, a device or a directory is refused without waiting. A chain holds at most 256 files.
+A file is read once, as data, up to 1 MiB and 1000 profiles; a FIFO, a device or a directory is refused without waiting. A chain holds at
+most 32 profiles, and a question is answered from at most 256 files.
 
 ## Problems
 

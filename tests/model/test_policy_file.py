@@ -59,6 +59,11 @@ WRONG = [
     ("[profile.x]\na = '", ['p.toml:2: not valid TOML: Expected "\'" (at the end of the file)']),
     ("[profile.x]\na = 1\na = 2\n", ["p.toml:3: not valid TOML: Cannot overwrite a value (column 6)"]),
     ("[profile.x]\na = " + "[" * 100_000, ["p.toml: nested too deeply, which no policy needs"]),
+    ("[profile.x]\n" + " . ".join("a" * 33) + " = 1\n", ["p.toml:2: a key of more than 32 parts, which no policy needs"]),
+    ("[" + ".".join("a" * 500_000) + "]\n", ["p.toml:1: a key of more than 32 parts, which no policy needs"]),
+    ("[profile.x]\ndescription = '" + "a." * 500 + "'\n", []),
+    ("#" + "." * 50 + "\n[profile.x]\nx = [}\n", ["p.toml:3: not valid TOML: Invalid value (column 6)"]),
+    ("".join(f"[profile.p{n}]\n" for n in range(1001)), ["p.toml: more than 1000 profiles, which no policy needs"]),
     ("#" * (FILE_MAX_BYTES + 1), [f"p.toml: larger than {FILE_MAX_BYTES} bytes, which no policy needs"]),
 ]
 
@@ -129,3 +134,22 @@ def test_what_adapts_is_held_by_a_cgroup_file_that_takes_one_amount() -> None:
     assert set(ADAPTABLE) == {
         "memory_min", "memory_low", "memory_high", "memory_max", "memory_swap_max", "tasks_max", "cpu_quota", "cpu_weight", "io_weight",
     }  # fmt: skip
+
+
+LARGE = {
+    "wrong keys": "[profile.x]\n" + "".join(f"k{n} = 1\n" for n in range(10_000)),
+    "wrong names": "[profile.x]\nbest_effort = [" + "'a'," * 20_000 + "]\n",
+    "profiles": "".join(f"[profile.p{n}]\n" for n in range(10_000)),
+    "nested tables": "[profile.x]\n" + "".join(f"a{n}.b.c = 1\n" for n in range(10_000)),
+}
+
+
+@pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
+@pytest.mark.timeout(20)
+def test_a_large_file_is_read_in_a_time_that_grows_with_its_size_alone(text: str) -> None:
+    parse_file(text, "p.toml").all_problems()
+
+
+def test_only_so_many_wrong_words_get_the_nearest_right_one() -> None:
+    said = problems("[profile.x]\n" + "".join(f"memory_mx{n} = 1\n" for n in range(150)))
+    assert len(said) == 150 and sum("did you mean" in line for line in said) == 100

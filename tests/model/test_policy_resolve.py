@@ -244,3 +244,11 @@ def test_a_path_is_meant_from_the_file_it_stands_in() -> None:
     assert beside("/etc/x/a.toml", "b.toml") == "/etc/x/b.toml"
     assert beside("/etc/x/a.toml", "/b.toml") == "/b.toml"
     assert beside("a.toml", "b.toml") == "b.toml"
+
+
+def test_a_chain_has_an_end() -> None:
+    text = "".join(f"[profile.p{n}]\nextends = 'p{n + 1}'\n" for n in range(900)) + "[profile.p900]\n"
+    disk = Disk({"f.toml": text})
+    assert refused(disk, "f.toml#p0") == ["f.toml:64: extends: a chain of more than 32 profiles, which nobody can follow"]
+    assert len(disk.examine("f.toml")) == 900 - 31
+    assert len(disk.resolve("f.toml#p869").chain) == 32

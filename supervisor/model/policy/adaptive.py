@@ -15,6 +15,7 @@ from supervisor.model.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Any, Final
 
 #: Limits that the kernel changes in place for a running job and that are one amount.
@@ -29,7 +30,7 @@ class Bounds:
     max: Any
 
 
-def parse_bounds(key: str, given: object) -> tuple[str, Bounds]:
+def parse_bounds(key: str, given: object, nearest: Callable[[str, Iterable[str]], str] = nearest) -> tuple[str, Bounds]:
     """The limit's name and its bounds from ``{ min = ..., max = ... }``; raises ``ValueError``."""
     name = limit_name(key)
     if name is None:

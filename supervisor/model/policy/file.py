@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from supervisor.model.policy.positions import Positions
+from supervisor.model.policy.positions import KEY_PARTS_MAX, Positions, TooManyParts, key_lines
 from supervisor.model.policy.problem import Problem
-from supervisor.model.policy.profile import Profile, read_profile
+from supervisor.model.policy.profile import Profile, Suggestions, read_profile
 from supervisor.model.spelling import nearest
 from supervisor.model.value import value
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 FILE_MAX_BYTES: Final = 1 << 20
+PROFILES_MAX: Final = 1000
 
 
 @value
@@ -42,11 +43,23 @@ def parse_file(text: str, name: str = "policy.toml") -> PolicyFile:
     import tomllib
 
     try:
+        _refuse_long_keys(text)
         return _read(tomllib.loads(text), name, Positions(text))
+    except TooManyParts as error:
+        return unreadable(Problem(file=name, line=error.line, message=f"a key of more than {KEY_PARTS_MAX} parts, which no policy needs"))
     except RecursionError:
         return unreadable(Problem(file=name, message="nested too deeply, which no policy needs"))
     except ValueError as error:  # TOMLDecodeError, and what int() says to thousands of digits
         return unreadable(_not_toml(str(error), text, name))
+
+
+def _refuse_long_keys(text: str) -> None:
+    """Before tomllib sees them: 20 KB of a dotted key would keep it for seconds, a megabyte for hours."""
+    if any(line.count(".") >= KEY_PARTS_MAX for line in text.split("\n")):
+        try:
+            key_lines(text)
+        except (IndexError, ValueError):
+            return  # no TOML, up to where the scanner came without such a key; tomllib says what is wrong
 
 
 def unreadable(problem: Problem) -> PolicyFile:
@@ -80,5 +93,9 @@ def _read(document: dict[str, Any], name: str, positions: Positions) -> PolicyFi
     if not isinstance(tables, dict) or not tables:
         problems.append(Problem(file=name, line=positions.line(("profile",)), message="there is no [profile.NAME] table"))
         tables = {}
-    profiles = {key: read_profile(key, table, name, positions) for key, table in tables.items()}
+    if len(tables) > PROFILES_MAX:
+        problems.append(Problem(file=name, message=f"more than {PROFILES_MAX} profiles, which no policy needs"))
+        tables = {}
+    suggestions = Suggestions()
+    profiles = {key: read_profile(key, table, name, positions, suggestions) for key, table in tables.items()}
     return PolicyFile(name=name, profiles=profiles, problems=tuple(problems))

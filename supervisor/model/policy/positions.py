@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Positions: the line of every key of a TOML text, for messages that say where.
 
-The text has been read by ``tomllib``, which keeps no positions, so this scanner need not judge it: it walks
-keys, strings, arrays and tables of valid TOML 1.0 (and the line breaks TOML 1.1 allows in inline tables).
-That it finds exactly the keys tomllib finds is a property test (tests/model/test_policy_positions.py).
+``tomllib`` keeps no positions and is the judge of what is TOML, so this scanner need not judge: it walks keys,
+strings, arrays and tables of valid TOML 1.0 (and the line breaks TOML 1.1 allows in inline tables). In any
+other text it is right up to the first mistake, and ends with an exception or with keys that mean nothing. That
+it finds exactly the keys tomllib finds is a property test (tests/model/test_policy_positions.py).
 """
 
 from __future__ import annotations
@@ -14,10 +15,21 @@ if TYPE_CHECKING:
 
     Path = tuple[str | int, ...]
 
+#: Parts of a dotted key that anybody needs. tomllib takes time by the square of their number, or worse.
+KEY_PARTS_MAX: Final = 32
+
 _BLANK: Final = " \t"
 _BETWEEN: Final = " \t\r\n"
 _ENDS_BARE_KEY: Final = " \t.=]"
 _ENDS_SCALAR: Final = ",]}#\n"
+
+
+class TooManyParts(Exception):
+    """A dotted key has more than KEY_PARTS_MAX parts."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
 
 
 class Positions:
@@ -40,7 +52,8 @@ def key_lines(text: str) -> dict[Path, int]:
     """The line of every key, table and array item of a valid TOML text, counted from 1.
 
     A path is keys and indices: ``("profile", "judge", "bind", 0)``. A table that only longer keys imply
-    stands where the first of them does. Raises ``RecursionError`` for values nested some hundred deep.
+    stands where the first of them does. Raises ``RecursionError`` for values nested some hundred deep,
+    :class:`TooManyParts`, and for a text that is no TOML perhaps ``IndexError`` or ``ValueError``.
     """
     return _Scanner(text).scan()
 
@@ -115,8 +128,10 @@ class _Scanner:
 
     def _key(self) -> tuple[str, ...]:
         """The parts of a key; stops at what follows it, ``=`` or ``]``."""
-        parts = []
+        parts: list[str] = []
         while True:
+            if len(parts) == KEY_PARTS_MAX:
+                raise TooManyParts(self._line())
             self._skip(_BLANK)
             start = self._at
             if self._text[start] in "\"'":
@@ -160,11 +175,13 @@ class _Scanner:
         self._at += 1
         number = 0
         while self._skip(_BETWEEN) and self._text[self._at] != "]":
-            item = (*path, number)
+            item, begun = (*path, number), self._at
             self._found[item] = self._line()
             self._value(item)
             number += 1
             self._separator()
+            if self._at == begun:
+                raise ValueError("neither a value nor the end of an array")
         self._at += 1
 
     def _inline_table(self, path: Path) -> None:

@@ -12,7 +12,7 @@ from supervisor.model.value import value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, Final
 
     from supervisor.model.policy.positions import Path, Positions
@@ -39,15 +39,28 @@ class Profile:
     problems: tuple[Problem, ...] = ()
 
 
-def read_profile(name: str, table: Any, file: str, positions: Positions) -> Profile:
+class Suggestions:
+    """How many wrong words of one file still get the nearest right one: comparing takes a millisecond each."""
+
+    def __init__(self, left: int = 100) -> None:
+        self._left = left
+
+    def nearest(self, given: str, names: Iterable[str]) -> str:
+        """As :func:`nearest`, or nothing when there were too many already."""
+        self._left -= 1
+        return nearest(given, names) if self._left >= 0 else ""
+
+
+def read_profile(name: str, table: Any, file: str, positions: Positions, suggestions: Suggestions) -> Profile:
     """One profile from its table as tomllib gives it. Total: what is wrong is in ``problems``."""
-    return _Reading(name, file, positions).profile(table)
+    return _Reading(name, file, positions, suggestions).profile(table)
 
 
 class _Reading:
     """One table while it is read: where it stands, and what was wrong so far."""
 
-    def __init__(self, name: str, file: str, positions: Positions) -> None:
+    def __init__(self, name: str, file: str, positions: Positions, suggestions: Suggestions) -> None:
+        self._nearest = suggestions.nearest
         self._name = name
         self._file = file
         self._positions = positions
@@ -85,7 +98,7 @@ class _Reading:
             if key in OTHER_KEYS:
                 continue
             if limit is None:
-                self._wrong((key,), key[:60], f"unknown key{nearest(key, [*LIMITS, *OTHER_KEYS])}")
+                self._wrong((key,), key[:60], f"unknown key{self._nearest(key, [*LIMITS, *OTHER_KEYS])}")
             elif limit in limits:
                 self._wrong((key,), key, f"says {limit} a second time; the first is in line {limits[limit].origin.line}")
             else:
@@ -104,7 +117,7 @@ class _Reading:
         for number, item in enumerate(given):
             limit = limit_name(item)
             if limit is None:
-                self._wrong(("best_effort", number), "best_effort", f"{item[:60]!r} is not a limit{nearest(item, LIMITS)}")
+                self._wrong(("best_effort", number), "best_effort", f"{item[:60]!r} is not a limit{self._nearest(item, LIMITS)}")
             else:
                 named[limit] = Given(amount=True, origin=self._origin("best_effort", number))
         return named
@@ -117,7 +130,7 @@ class _Reading:
         read: dict[str, Given] = {}
         for key, item in given.items():
             try:
-                name, bounds = parse_bounds(key, item)
+                name, bounds = parse_bounds(key, item, self._nearest)
             except ValueError as error:
                 self._wrong(("adaptive", key), f"adaptive.{key[:60]}", str(error))
                 continue
@@ -132,12 +145,12 @@ class _Reading:
             return {}
         if not given:
             return {}
-        from supervisor.model.policy.sandbox_table import sandbox_problems, unknown_key
+        from supervisor.model.policy.sandbox_table import SANDBOX_KEYS, sandbox_problems
 
         for key in given:
-            if message := unknown_key(key):
-                self._wrong(("sandbox", key), f"sandbox.{key[:60]}", message)
-        known = {key: item for key, item in given.items() if not unknown_key(key)}
+            if key not in SANDBOX_KEYS:
+                self._wrong(("sandbox", key), f"sandbox.{key[:60]}", f"unknown key{self._nearest(key, SANDBOX_KEYS)}")
+        known = {key: item for key, item in given.items() if key in SANDBOX_KEYS}
         wrong = dict(sandbox_problems(known))
         for key, message in wrong.items():
             self._wrong(("sandbox", key), f"sandbox.{key}", message)

@@ -21,6 +21,7 @@ from supervisor.model.value import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
     from supervisor.model.policy.catalogue import Place
     from supervisor.model.policy.file import PolicyFile
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from supervisor.model.policy.profile import Profile
     from supervisor.model.policy.reference import Reference
     from supervisor.model.sandbox import Sandbox
+
+
+#: Profiles that one may stand on, itself included.
+CHAIN_MAX: Final = 32
 
 
 def resolve(reference: Reference, catalogue: Catalogue) -> Policy | Want:
@@ -113,6 +118,9 @@ def _chain(first: Found, catalogue: Catalogue) -> tuple[list[Found], list[Proble
         known = [number for number, link in enumerate(chain) if link.profile is found.profile]
         if known:
             problems.append(_circle(chain[known[0] :]))
+            break
+        if len(chain) == CHAIN_MAX:
+            problems.append(_problem(given.origin, "extends", f"a chain of more than {CHAIN_MAX} profiles, which nobody can follow"))
             break
         chain.append(found)
         problems += found.problems

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError
 from supervisor.model.sandbox import Sandbox, parse_sandbox
-from supervisor.model.spelling import nearest
 from supervisor.model.value import field_names
 
 TYPE_CHECKING = False
@@ -14,11 +13,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 SANDBOX_KEYS: Final = field_names(Sandbox)
-
-
-def unknown_key(key: str) -> str:
-    """The message for a key that a sandbox does not have; empty for one it has."""
-    return "" if key in SANDBOX_KEYS else f"unknown key{nearest(key, SANDBOX_KEYS)}"
 
 
 def sandbox_problems(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
