@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor import Policy, Sandbox
+from supervisor import ConfigError, Policy, Sandbox
 from supervisor.model.policy.compare import LOOSENED, compare
 from supervisor.model.policy.stricter import sandbox_for, stricter
 
@@ -24,7 +25,9 @@ def sandboxes(draw: Any) -> Sandbox:
         fields["landlock"] = draw(st.sampled_from([None, True, False]))
         fields["keep_env"] = draw(st.lists(st.sampled_from("ab"), unique=True))
         fields["syscalls_deny"] = draw(st.lists(st.sampled_from(["mount", "bpf"]), unique=True))
+        fields["syscalls"] = draw(st.sampled_from(["default", "compute"]))
         fields["syscalls_allow"] = draw(st.lists(st.sampled_from(["mount", "bpf"]), unique=True))
+        fields["syscalls_kill"] = draw(st.booleans())
     return Sandbox(**fields)
 
 
@@ -39,6 +42,12 @@ def test_both_together_are_no_looser_than_either(a: Sandbox, b: Sandbox) -> None
 @given(sandboxes())
 def test_a_sandbox_with_itself_is_itself(a: Sandbox) -> None:
     assert stricter(a, a) == a
+
+
+def test_presets_of_which_none_is_stricter_are_refused() -> None:
+    with pytest.raises(ConfigError, match="do not combine"):
+        sandbox_for(Sandbox(level="strict", syscalls="python"), {"syscalls": "compute"})
+    assert sandbox_for(Sandbox(level="strict", syscalls="python"), "strict").syscalls == "python"
 
 
 def test_binds_of_both_are_there_and_the_stricter_sides_wins() -> None:

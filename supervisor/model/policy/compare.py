@@ -26,7 +26,7 @@ CHANGED: Final = "changed"
 #: Fields of a sandbox in which less is stricter, and True is stricter.
 _LESS: Final = {"level": tuple(reversed(LEVELS)), "network": NETWORKS}
 _SIZES: Final = ("tmp_size", "tmp_inodes", "shm_size")
-_FENCES: Final = {"landlock": (True, None, False), "clear_env": (True, False), "private_tmp": (True, False)}
+_FENCES: Final = {"landlock": (True, None, False), "clear_env": (True, False), "private_tmp": (True, False), "syscalls_kill": (True, False)}
 #: Exceptions from something mean nothing where that is missing: its own difference says it.
 _MEANT_WITH: Final[dict[str, Callable[[Sandbox], bool]]] = {
     "keep_env": lambda sandbox: bool(sandbox.clear_env),
@@ -113,6 +113,9 @@ def _judge_field(name: str, old: Any, new: Any) -> str:
     order: tuple[Any, ...] = _LESS.get(name) or _FENCES.get(name) or ()
     if order:
         return TIGHTENED if order.index(new) < order.index(old) else LOOSENED
+    if name == "syscalls" and {old, new} & {"none", "default"}:  # how far each other preset goes is its own
+        order = ("", "default", "none")
+        return TIGHTENED if order.index(new if new in order else "") < order.index(old if old in order else "") else LOOSENED
     more, fewer = set(old) < set(new) if isinstance(old, tuple) else False, set(new) < set(old) if isinstance(old, tuple) else False
     if name == "syscalls_deny" and (more or fewer):
         return TIGHTENED if more else LOOSENED

@@ -14,6 +14,7 @@ from supervisor.model.policy.profile import NAME_MAX
 from supervisor.model.relative import AUTO_WORDS
 from supervisor.model.sandbox import CHANGES, LEVELS, MODES, NETWORKS
 from supervisor.model.spelling import ALIASES
+from supervisor.model.syscall_groups import PRESETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,9 +109,10 @@ SANDBOX: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "uid": (_ID, "the user number the job sees"),
     "gid": (_ID, "the group number the job sees"),
     "time_namespace": ({"type": "boolean"}, "clocks since boot begin at zero"),
-    "syscalls": ({"type": "string", "minLength": 1}, "preset of the system call filter"),
-    "syscalls_allow": (_NAMES, "system calls the preset denies and that are allowed"),
-    "syscalls_deny": (_NAMES, "system calls that are denied as well"),
+    "syscalls": ({"enum": ["none", *PRESETS]}, "preset of the system call filter"),
+    "syscalls_allow": (_NAMES, "system calls, or @groups, that are allowed although the preset denies them"),
+    "syscalls_deny": (_NAMES, "system calls, or @groups, that are denied as well"),
+    "syscalls_kill": ({"type": "boolean"}, "the first denied call ends the job"),
     "landlock": ({"type": "boolean"}, "true insists on the second fence, false leaves it out; left out: where the kernel has it"),
     "clear_env": ({"type": "boolean"}, "a small clean environment"),
     "keep_env": (_NAMES, "variables that are kept in it"),

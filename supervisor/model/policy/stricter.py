@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from supervisor.errors import ConfigError
 from supervisor.model.sandbox import LEVELS, NETWORKS, NO_SANDBOX, Sandbox, parse_sandbox
 from supervisor.model.value import replace
 
@@ -33,7 +34,8 @@ def stricter(a: Sandbox, b: Sandbox) -> Sandbox:
     """Both at once: the stricter level, the lesser network, the smaller sizes, every denial.
 
     Binds and overlays of both are there: they say what the job works on. Where both name one target, the
-    entry of the side with the stricter level counts, of ``a`` when the levels are the same.
+    entry of the side with the stricter level counts, of ``a`` when the levels are the same. Raises
+    :class:`ConfigError` for two presets of system calls of which nobody can say which is stricter.
     """
     if LEVELS.index(a.level) < LEVELS.index(b.level):
         a, b = b, a
@@ -46,7 +48,8 @@ def stricter(a: Sandbox, b: Sandbox) -> Sandbox:
         tmp_size=min(a.tmp_size, b.tmp_size),
         tmp_inodes=min(a.tmp_inodes, b.tmp_inodes),
         shm_size=min(a.shm_size, b.shm_size),
-        syscalls=b.syscalls if a.syscalls == "none" else a.syscalls,
+        syscalls=_filter(a.syscalls, b.syscalls),
+        syscalls_kill=a.syscalls_kill or b.syscalls_kill,
         landlock=max(a.landlock, b.landlock, key=_LANDLOCK.index),
         clear_env=a.clear_env or b.clear_env,
         keep_env=tuple([name for name in a.keep_env if name in b.keep_env]) if a.clear_env and b.clear_env else a.keep_env or b.keep_env,
@@ -54,3 +57,11 @@ def stricter(a: Sandbox, b: Sandbox) -> Sandbox:
         syscalls_allow=tuple([name for name in a.syscalls_allow if name in b.syscalls_allow]),
         syscalls_deny=tuple(dict.fromkeys((*a.syscalls_deny, *b.syscalls_deny))),
     )
+
+
+def _filter(a: str, b: str) -> str:
+    """The stricter preset: each is stricter than ``default``, and that is stricter than ``none``."""
+    presets = {a, b} - {"none", "default"}
+    if len(presets) > 1:
+        raise ConfigError(f"sandbox: syscalls: the presets {a} and {b} do not combine; extend the profile and choose one there")
+    return next(iter(presets), "default" if "default" in (a, b) else "none")
