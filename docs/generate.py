@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/reference/limits.md from the limits table and from what the planner decides, and docs/reference/syscalls.md.
+"""Write the generated pages of docs/reference: limits.md, syscalls.md, policy-files.md, policies.md.
 
     python docs/generate.py            write the pages
     python docs/generate.py --check    exit 1 when a page is not what the code says
 
-Every word about a mechanism comes from ``enforce()`` itself, asked for a host with every cgroup
+Every word about a mechanism in limits.md comes from ``enforce()`` itself, asked for a host with every cgroup
 controller and for one without any, so the page cannot say what the code does not do.
 """
 
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import generate_policies
 import generate_syscalls
 
 from supervisor.errors import UnsupportedError
@@ -22,6 +23,7 @@ from supervisor.model.enforce import enforce
 from supervisor.model.host import CONTROLLERS, CgroupFacts, Host
 from supervisor.model.limit_kinds import LIMITS, LimitKind
 from supervisor.model.limits import Limits
+from supervisor.model.relative import AUTO_WORDS
 from supervisor.model.spec import JobSpec
 
 REFERENCE: Final = Path(__file__).resolve().parent / "reference"
@@ -39,9 +41,10 @@ KINDS: Final = {
     "_duration": ("duration", "10s"),
     "_period": ("duration", "100ms"),
     "_bytes": ("size or share of the host's memory", "64M"),
+    "_amount_of_memory": ("size, share of the host's memory, or `auto`", "64M"),
     "_size": ("size", "64M"),
-    "_tasks": ("count, or share of pid_max", "64"),
-    "_quota": ("share of one processor", "50%"),
+    "_tasks": ("count, share of pid_max, or `auto`", "64"),
+    "_quota": ("share of one processor, or `auto`", "50%"),
     "_weight": ("1 to 10000", "50"),
     "_cpus": ("list such as `0-3,8`", "0"),
     "_bandwidth": ("path and size per second", "/dev/vda 10M"),
@@ -63,6 +66,7 @@ command line, and the systemd spelling `MemoryMax` in `-p` and in policy files. 
 | size | `4096`, `64K`, `1.5G`, `1G 512M` | bytes; K M G T P E are powers of 1024, in upper case |
 | duration | `2`, `1.5s`, `100ms`, `5min 20s` | seconds without a unit; ns us ms s min h d w month y |
 | share | `50%`, `12.5%` | of the thing named in the table; at most four decimals |
+| `auto` | `auto` | what suits the host, see below |
 | count | `64` | whole number, no leading zero |
 | rlimit | `1024`, `1024:4096` | one value, or `soft:hard` |
 | device limit | `/dev/vda 10M` | a block device or any path of its file system, a blank, the amount per second |
@@ -79,6 +83,14 @@ limit is named in `best_effort`: it is **sampled**, or it **lapses** with a warn
 the outcome's `enforcement`.
 """
 TAIL: Final = """\
+## auto and shares
+
+Shares and `auto` become amounts when the job is planned, so one policy file serves every host.
+
+| limit | what `auto` is |
+| --- | --- |
+@AUTO@
+
 ## Notes
 
 - `memory_max` without `memory_swap_max` sets `memory_swap_max` to 0 where the kernel accounts swap.
@@ -88,7 +100,8 @@ TAIL: Final = """\
 - `cpu_time_max` also sets RLIMIT_CPU, to twice itself and a second, so that a single process ends even if the supervisor is stopped.
 - `output_max` counts bytes on their way through the supervisor. What goes to /dev/null is not counted, and a warning says so.
 - `limit_nproc` counts every process of the user on the host and does not hold root; `tasks_max` counts the job.
-- Two sources of limits (a policy and options, `limits` and `timeout`) combine to the tighter value of each.
+- Two sources of limits (a policy and options, `limits` and `timeout`) combine to the tighter value of each; a share and an amount
+  are both kept until the host is known.
 - What each mechanism can and cannot hold is in [Enforcement](../explanation/enforcement.md).
 """
 
@@ -163,27 +176,37 @@ def _rlimits() -> list[str]:
     return [*lines, ""]
 
 
-def page() -> str:
-    """The whole page."""
+def limits_page() -> str:
+    """docs/reference/limits.md."""
     shown = [name for _, names in GROUPS for name in names]
     missing = [name for name, kind in LIMITS.items() if kind.rlimit is None and name not in shown]
     if missing:
         raise SystemExit(f"docs/generate.py: no group for {', '.join(missing)}")
     lines = [line for title, names in GROUPS for line in _group(title, names)]
-    return "\n".join([HEAD, *lines, *_rlimits(), TAIL])
+    auto = "\n".join(f"| `{name}` | {words} |" for name, words in AUTO_WORDS.items())
+    return "\n".join([HEAD, *lines, *_rlimits(), TAIL.replace("@AUTO@", auto)])
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with ``--check`` compare it; returns the exit status."""
-    stale = 0
-    for name, text in (("limits.md", page()), ("syscalls.md", generate_syscalls.page())):
-        path = REFERENCE / name
+    """Write the pages, or with ``--check`` compare them; returns the exit status."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = REFERENCE / name, page()
         if arguments != ["--check"]:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            print(f"{name} is not what the code says: run python docs/generate.py", file=sys.stderr)
-            stale = 1
-    return stale
+            stale.append(name)
+    if stale:
+        print(f"{', '.join(stale)}: not what the code says; run python docs/generate.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+PAGES: Final = {
+    "limits.md": limits_page,
+    "syscalls.md": generate_syscalls.page,
+    "policy-files.md": generate_policies.files_page,
+    "policies.md": generate_policies.library_page,
+}
 
 
 if __name__ == "__main__":

@@ -132,6 +132,8 @@ int sup_landlock_abi(void);            /* the version of Landlock's interface, o
 int sup_pidfd_open(int pid);
 int sup_pidfd_send_signal(int pidfd, int signal);
 int sup_hard_rlimits(uint64_t ret_hard[16]); /* of this process, RLIM_INFINITY is the largest number */
+int sup_inotify_new(void);                        /* non-blocking, close-on-exec */
+int sup_inotify_add(int fd, const char *path);    /* a directory: what changes which file a name in it means; returns the watch */
 uint64_t sup_now(void); /* CLOCK_MONOTONIC, ns */
 
 /* ---- ring.c: messages through shared memory; one thread at a time uses an end ---- */

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from supervisor.kernel.peer import Peer, connect
+    from supervisor.kernel.policy_files import load_policy
     from supervisor.kernel.sealed import Sealed
     from supervisor.model.check import ExecCheck, FdCheck, Health, HttpCheck, LogCheck, TcpCheck
     from supervisor.model.codec import MSGPACK, PICKLE
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from supervisor.model.message import Message
     from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
     from supervisor.model.pair import PairOutcome
+    from supervisor.model.policy.policy import Policy
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
     from supervisor.model.service import Recovery, ServiceSpec
     from supervisor.model.service_state import ServiceResult, ServiceState
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.job import Job
     from supervisor.runtime.json_log import JsonFormatter
     from supervisor.runtime.pair import run_pair
+    from supervisor.runtime.policy_watch import PolicyWatch
     from supervisor.runtime.run import run
     from supervisor.runtime.service import Service
     from supervisor.runtime.service_group import ServiceGroup
@@ -97,6 +100,8 @@ __all__ = [
     "PairOutcome",
     "Paused",
     "Peer",
+    "Policy",
+    "PolicyWatch",
     "Recovery",
     "ReplyError",
     "Resumed",
@@ -123,6 +128,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "connect",
+    "load_policy",
     "run",
     "run_pair",
     "start",
@@ -134,6 +140,7 @@ _HOMES = {
         "ReplyError ServiceFailed SpawnError SupervisorError TimedOutError UnsupportedError"
     ),
     "supervisor.kernel.peer": "Peer connect",
+    "supervisor.kernel.policy_files": "load_policy",
     "supervisor.kernel.sealed": "Sealed",
     "supervisor.model.check": "ExecCheck FdCheck Health HttpCheck LogCheck TcpCheck",
     "supervisor.model.codec": "MSGPACK PICKLE",
@@ -143,6 +150,7 @@ _HOMES = {
     "supervisor.model.message": "Message",
     "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
     "supervisor.model.pair": "PairOutcome",
+    "supervisor.model.policy.policy": "Policy",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",
     "supervisor.model.service": "Recovery ServiceSpec",
     "supervisor.model.service_state": "ServiceResult ServiceState",
@@ -153,6 +161,7 @@ _HOMES = {
     "supervisor.runtime.job": "Job",
     "supervisor.runtime.json_log": "JsonFormatter",
     "supervisor.runtime.pair": "run_pair",
+    "supervisor.runtime.policy_watch": "PolicyWatch",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.service": "Service",
     "supervisor.runtime.service_group": "ServiceGroup",

@@ -11,6 +11,7 @@ gc.disable()  # a short-lived command: collecting while modules load costs more 
 
 VERBS = {
     "run": "run a command inside limits and say how it ended",
+    "policy": "check, show, compare and convert policy files",
     "doctor": "prove live what this host can enforce, and say how to get the rest",
     "compat": "take another tool's command line: isolate, runexec, timeout",
     "version": "print the version",
@@ -41,6 +42,10 @@ def dispatch(argv: list[str]) -> int:
         from supervisor.cli.run import run
 
         return run(argv[1:])
+    if verb == "policy":
+        from supervisor.cli.policy.verbs import policy
+
+        return policy(argv[1:])
     if verb == "doctor":
         from supervisor.cli.doctor import doctor
 
@@ -57,7 +62,7 @@ def dispatch(argv: list[str]) -> int:
     if verb in ("help", "--help", "-h"):
         print(_usage())
         return 0 if argv else 2
-    from supervisor.model.policy import nearest
+    from supervisor.model.spelling import nearest
 
     print(f"ringfence: unknown verb {verb[:60]!r}{nearest(verb, VERBS)}; see 'ringfence help'", file=sys.stderr)
     return 2

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: option -> (placeholder of its value or "" for a flag, may be repeated, help)
 OTHER: Final[Mapping[str, tuple[str, bool, str]]] = {
     "property": ("NAME=VALUE", True, "any limit by its policy-file or systemd name"),
-    "policy": ("FILE[#PROFILE]", False, "limits from a policy file; options only ever tighten them"),
+    "policy": ("FILE[#PROFILE]", False, "limits of a policy file, or of a profile by its name; options only ever tighten them"),
     "best-effort": ("NAME,...", True, "limits that may be sampled, or lapse, where the host cannot enforce them"),
     "sandbox": ("LEVEL", False, "none, basic (fewer privileges, own /tmp, write only here) or strict (a world of its own)"),
     "bind": ("SRC[:DST][:ro|rw]", True, "show a file or directory of the host in the sandbox, read-only unless rw"),
@@ -106,7 +106,7 @@ def _is_flag(name: str) -> bool:
 
 
 def _take(parsed: Parsed, name: str, value: str) -> None:
-    from supervisor.model.policy import limit_name, nearest
+    from supervisor.model.spelling import limit_name, nearest
 
     if name == "property":
         key, equals, value = value.partition("=")

@@ -10,7 +10,7 @@ from supervisor.cli.options import Parsed, help_text, parse
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.kernel.native import READY
 from supervisor.model.limit_kinds import LIMITS
-from supervisor.model.limits import Limits, tighten
+from supervisor.model.limits import Limits
 from supervisor.model.spec import COLLECT, JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.oneshot import Ground
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supervisor.cli.terminal import Terminal
     from supervisor.kernel.files import ResultFile
     from supervisor.model.outcome import Outcome
+    from supervisor.model.policy.policy import Policy
     from supervisor.model.sandbox import Sandbox
     from supervisor.runtime.execution import Execution
 
@@ -102,16 +103,11 @@ class _Run:
         limits = Limits(**given)
         names = {name for text in self.parsed.lists.get("best-effort", []) for name in text.split(",") if name}
         if names:
-            from supervisor.model.policy import limit_name, nearest
+            from supervisor.model.spelling import limit_name, nearest
         unknown = sorted(name for name in names if limit_name(name) is None)
         if unknown:
             raise ConfigError(f"--best-effort: {unknown[0]!r} is not a limit{nearest(unknown[0], LIMITS)}")
         best_effort = frozenset(limit_name(name) or name for name in names)
-        if "policy" in self.parsed.values:
-            from supervisor.kernel.files import load_profile
-
-            profile = load_profile(self.parsed.values["policy"])
-            limits, best_effort = tighten(profile.limits, limits), best_effort | profile.best_effort
         return limits, best_effort
 
     def _spec(self, limits: Limits, best_effort: frozenset[str]) -> JobSpec:
@@ -120,13 +116,15 @@ class _Run:
         stdout = self._open("stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "stdout" in values else collect
         same = "stderr" in values and values["stderr"] == values.get("stdout")
         stderr = stdout if same else self._open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "stderr" in values else collect
-        sandbox = self._sandbox()
+        policy = self._policy()
+        sandbox = self._sandbox(policy)
         if sandbox is not None:
             self._shared_group = False  # a session of its own: what the terminal sends comes to us alone
         spec = make_spec(
             self.parsed.command,
             limits=limits,
             best_effort=best_effort,
+            policy=None if policy is None else replace(policy, sandbox=None),  # it is in the sandbox already
             sandbox=sandbox,
             stdin=self._open("stdin", os.O_RDONLY) if "stdin" in values else None,
             stdout=stdout,
@@ -160,17 +158,31 @@ class _Run:
         self._opened.append(fd)
         return fd
 
-    def _sandbox(self) -> Sandbox | None:
-        values, binds = self.parsed.values, self.parsed.lists.get("bind", [])
-        level = values.get("sandbox", "none")
-        if level == "none" and not binds and "network" not in values:
+    def _policy(self) -> Policy | None:
+        if "policy" not in self.parsed.values:
             return None
-        from supervisor.model.sandbox import parse_bind, parse_sandbox
+        from supervisor.kernel.policy_files import load_policy
 
-        given: dict[str, Any] = {"level": level, "bind": [parse_bind(text, os.getcwd()) for text in binds]}
+        return load_policy(self.parsed.values["policy"])
+
+    def _sandbox(self, policy: Policy | None) -> Sandbox | None:
+        """What the options and the policy ask for together; None for no sandbox at all."""
+        values, binds = self.parsed.values, self.parsed.lists.get("bind", [])
+        given: dict[str, Any] = {}
+        if "sandbox" in values:
+            given["level"] = values["sandbox"]
         if "network" in values:
             given["network"] = values["network"]
-        return parse_sandbox(given)
+        under = None if policy is None else policy.sandbox
+        if under is None and not binds and given in ({}, {"level": "none"}):
+            return None
+        from supervisor.model.policy.stricter import sandbox_for
+        from supervisor.model.sandbox import parse_bind
+
+        if binds:
+            given["bind"] = [parse_bind(text, os.getcwd()) for text in binds]
+        made = sandbox_for(under, given or None)
+        return None if made.level == "none" else made
 
     def _environment(self, sandbox: Sandbox | None) -> dict[str, str] | None:
         pairs = self.parsed.lists.get("setenv", [])

@@ -8,7 +8,7 @@ starting. A service that is ``after`` what it ``requires`` is not started when t
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.policy import nearest
+from supervisor.model.spelling import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,25 +9,40 @@ import stat
 
 from supervisor.errors import ConfigError
 from supervisor.kernel import native
-from supervisor.model.policy import FILE_MAX_BYTES, Profile, parse_policy, pick
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from supervisor.model.sandbox import Overlay
 
 
-def read_text(path: str, most_bytes: int) -> str:
-    """The text of a regular file of at most ``most_bytes``; raises :class:`ConfigError` naming the file."""
+def read_text(path: str, most_bytes: int, check: Callable[[os.stat_result], str] | None = None) -> str:
+    """The text of a regular file of at most ``most_bytes``; raises :class:`ConfigError` naming the file.
+
+    Neither a FIFO nor a device is waited for or read. ``check`` sees the open file's own stat and may
+    say why it must not be used.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise ConfigError(error.strerror or str(error), source=path) from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    except ValueError:  # a NUL, or a lone surrogate
+        raise ConfigError("is no path the kernel can take", source=path.encode("utf-8", "backslashreplace").decode()) from None
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise ConfigError("is not a regular file", source=path)
+        if check is not None and (reason := check(about)):
+            raise ConfigError(reason, source=path)
+        if about.st_size > most_bytes:
+            raise ConfigError(f"larger than {most_bytes} bytes, which no policy needs", source=path)
+        raw = _read_all(fd, path, most_bytes + 1)
+    finally:
         os.close(fd)
-        raise ConfigError("is not a regular file", source=path)
-    with open(fd, "rb") as file:
-        raw = file.read(most_bytes + 1)
-    if len(raw) > most_bytes:
+    if len(raw) > most_bytes:  # it grew, or its file system does not say how large it is
         raise ConfigError(f"larger than {most_bytes} bytes, which no policy needs", source=path)
     try:
         return raw.decode("utf-8")
@@ -35,10 +50,14 @@ def read_text(path: str, most_bytes: int) -> str:
         raise ConfigError(f"not UTF-8 text at byte {error.start}", source=path) from None
 
 
-def load_profile(reference: str) -> Profile:
-    """The profile that ``FILE#NAME`` or ``FILE`` (with one profile in it) names; raises :class:`ConfigError`."""
-    path, _, name = reference.partition("#")
-    return pick(parse_policy(read_text(path, FILE_MAX_BYTES), source=path), name, path)
+def _read_all(fd: int, path: str, most_bytes: int) -> bytes:
+    raw = b""
+    try:
+        while len(raw) < most_bytes and (more := os.read(fd, most_bytes - len(raw))):
+            raw += more
+    except OSError as error:
+        raise ConfigError(error.strerror or str(error), source=path) from None
+    return raw
 
 
 def make_upper(overlay: Overlay) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.cpulist import format_cpu_list
 from supervisor.model.hooks import RLIMIT_NAMES
-from supervisor.model.limit_kinds import LIMITS, Percent, Rlimit
+from supervisor.model.limit_kinds import LIMITS, Auto, Least, Percent, Rlimit
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace, value
 
@@ -141,12 +141,11 @@ def _tree_words(spec: JobSpec, host: Host) -> str:
 
 def _resolve(limits: Limits, host: Host) -> Limits:
     """Shares become amounts of this host; a memory cap without a word on swap forbids swap."""
-    changes: dict[str, Any] = {}
-    for name, amount in limits.given().items():
-        if isinstance(amount, Percent) and name != "cpu_quota":
-            total = host.tasks_total if name == "tasks_max" else host.memory_total_bytes
-            changes[name] = max(1, total * amount.ppm // 1_000_000)
-    resolved = replace(limits, **changes)
+    resolved = limits
+    if any(isinstance(amount, (Percent, Auto, Least)) for amount in limits.given().values()):
+        from supervisor.model.relative import resolve_relative  # most jobs say amounts
+
+        resolved = resolve_relative(limits, host)
     if resolved.memory_max not in (None, INFINITY) and resolved.memory_swap_max is None and _can_swap_max(host):
         resolved = replace(resolved, memory_swap_max=0)
     return resolved

@@ -30,6 +30,21 @@ class Percent:
 
 
 @value
+class Auto:
+    """What suits the host, decided when the plan is made; the rules are in :mod:`supervisor.model.relative`."""
+
+    def __str__(self) -> str:
+        return "auto"
+
+
+@value
+class Least:
+    """The least of several amounts that only the host makes comparable; made by ``tighten``, at most one of each kind."""
+
+    of: tuple[Number | Percent | Auto, ...]
+
+
+@value
 class Rlimit:
     """A soft and a hard value of one resource of setrlimit(2); ``INFINITY`` is RLIM_INFINITY."""
 
@@ -70,9 +85,18 @@ def _duration(given: object) -> Number:
     return _positive(parse_duration_ns(given if hasattr(given, "total_seconds") else _text_or_number(given)))
 
 
-def _bytes(given: object) -> Number | Percent:
-    if isinstance(given, Percent):
+def _amount_of_memory(given: object) -> Number | Percent | Auto | Least:
+    """A size, or what becomes one on the host; ``auto`` for the limits that have a rule for it."""
+    if isinstance(given, (Auto, Least)):
         return given
+    return Auto() if given == "auto" else _bytes(given)
+
+
+def _bytes(given: object) -> Number | Percent | Least:
+    if isinstance(given, (Percent, Least)):
+        return given
+    if given == "auto":
+        raise ValueError("auto has no meaning here; there is one for memory_high, memory_max, tasks_max and cpu_quota")
     if isinstance(given, str) and given.strip().endswith("%"):
         return Percent(ppm=parse_percent_ppm(given))
     if isinstance(given, float) and given == INFINITY:
@@ -84,7 +108,7 @@ def _bytes(given: object) -> Number | Percent:
 
 def _size(given: object) -> Number:
     amount = _bytes(given)
-    if isinstance(amount, Percent):
+    if isinstance(amount, (Percent, Least)):
         raise ValueError("a percentage has no meaning here; give a size such as '64M'")
     return amount
 
@@ -97,17 +121,21 @@ def _count(given: object) -> Number:
     return parse_count(_text_or_number(given))  # type: ignore[arg-type]
 
 
-def _tasks(given: object) -> Number | Percent:
-    if isinstance(given, Percent):
+def _tasks(given: object) -> Number | Percent | Auto | Least:
+    if isinstance(given, (Percent, Auto, Least)):
         return given
+    if given == "auto":
+        return Auto()
     if isinstance(given, str) and given.strip().endswith("%"):
         return Percent(ppm=parse_percent_ppm(given))
     return _positive(_count(given))
 
 
-def _quota(given: object) -> Percent | Number:
-    if isinstance(given, Percent):
+def _quota(given: object) -> Percent | Number | Auto | Least:
+    if isinstance(given, (Percent, Auto, Least)):
         return given
+    if given == "auto":
+        return Auto()
     if given in ("infinity", "max") or given == INFINITY:
         return INFINITY
     if not isinstance(given, str):
@@ -233,8 +261,8 @@ def _rows() -> Iterable[tuple[str, str, Any, str, int | None, str]]:
     yield "idle_time_max", "IdleTimeMax", _duration, "ns", None, "time without output and without using the processor"
     yield "memory_min", "MemoryMin", _bytes, "bytes", None, "memory that is never reclaimed from the job"
     yield "memory_low", "MemoryLow", _bytes, "bytes", None, "memory that is reclaimed last"
-    yield "memory_high", "MemoryHigh", _bytes, "bytes", None, "memory above which the job is slowed and reclaimed"
-    yield "memory_max", "MemoryMax", _bytes, "bytes", None, "memory above which the job is ended"
+    yield "memory_high", "MemoryHigh", _amount_of_memory, "bytes", None, "memory above which the job is slowed and reclaimed"
+    yield "memory_max", "MemoryMax", _amount_of_memory, "bytes", None, "memory above which the job is ended"
     yield "memory_swap_max", "MemorySwapMax", _bytes, "bytes", None, "swap of the whole tree (0 when memory_max is set and this is not)"
     yield "tasks_max", "TasksMax", _tasks, "count", None, "processes and threads of the whole tree"
     yield "cpu_quota", "CPUQuota", _quota, "percent", None, "processor time per time, 100% is one processor"

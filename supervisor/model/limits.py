@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.limit_kinds import LIMITS, Percent, Rlimit
+from supervisor.model.limit_kinds import LIMITS, Auto, Least, Percent, Rlimit
 from supervisor.model.units import INFINITY, format_bytes, format_duration
 from supervisor.model.value import field_names, replace, set_field, value
 
@@ -18,10 +18,11 @@ class Limits:
     """What a job may use; a limit left out is not set, ``"infinity"`` says unlimited.
 
     Give sizes as bytes or ``"256M"`` (K, M, G, T: powers of 1024), durations as seconds or
-    ``"1min 30s"``, shares as ``"50%"``, rlimits as one value or ``"soft:hard"``. Construction turns
-    them into plain numbers (bytes, nanoseconds, counts) and raises :class:`ConfigError` with every
-    problem found. Attributes hold the numbers, :class:`Percent`, :class:`Rlimit` or
-    :class:`DeviceLimit` values, or ``None``.
+    ``"1min 30s"``, shares as ``"50%"``, rlimits as one value or ``"soft:hard"``; ``"auto"`` lets the host
+    decide where :mod:`supervisor.model.relative` has a rule. Construction turns them into plain numbers
+    (bytes, nanoseconds, counts) and raises :class:`ConfigError` with every problem found. Attributes hold
+    the numbers, :class:`Percent`, :class:`Auto`, :class:`Least`, :class:`Rlimit` or :class:`DeviceLimit`
+    values, or ``None``.
     """
 
     cpu_time_max: Any = None
@@ -81,11 +82,13 @@ class Limits:
 
 
 def show_limit(name: str, amount: Any) -> str:
-    """The value of limit ``name`` as a person would write it; reads back to the same value."""
+    """The value of limit ``name`` as a person would write it; reads back to the same value, but for :class:`Least`."""
     unit = LIMITS[name].unit
+    if isinstance(amount, Least):
+        return "the least of " + " and ".join(show_limit(name, item) for item in amount.of)
     if isinstance(amount, tuple):
         return _show_cpus(amount) if unit == "cpus" else ", ".join(str(item) for item in amount)
-    if isinstance(amount, (Percent, Rlimit)):
+    if isinstance(amount, (Percent, Rlimit, Auto)):
         return str(amount)
     if amount == INFINITY:
         return "infinity"
@@ -114,30 +117,29 @@ def _tighter(name: str, a: Any, b: Any) -> Any:
             other = merged.get(limit.path)
             merged[limit.path] = limit if other is None or limit.amount < other.amount else other
         return tuple(merged[path] for path in sorted(merged))
-    if isinstance(a, Percent) and isinstance(b, Percent):
-        return a if a.ppm <= b.ppm else b
-    if isinstance(a, Percent) or isinstance(b, Percent):
-        return _tighter_mixed(name, a, b)
+    if isinstance(a, (Percent, Auto, Least)) or isinstance(b, (Percent, Auto, Least)):
+        return _least(a, b)
     return min(a, b)
 
 
-def _tighter_mixed(name: str, a: Any, b: Any) -> Any:
-    """A share against an amount: which is less depends on the host, unless the amount is infinity."""
-    share, amount = (a, b) if isinstance(a, Percent) else (b, a)
-    if amount == INFINITY:
-        return share
-    if amount == 0:
-        return amount
-    raise ConfigError(f"{name}: {share} and {show_limit(name, amount)} cannot be compared before the host is known; give both in one unit")
+def _least(a: Any, b: Any) -> Any:
+    """Shares, ``auto`` and an amount: one of each kind at most, compared when the host is known."""
+    items = [part for item in (a, b) for part in (item.of if isinstance(item, Least) else (item,))]
+    amounts = [item for item in items if isinstance(item, (int, float)) and item != INFINITY]
+    shares = [item.ppm for item in items if isinstance(item, Percent)]
+    if 0 in amounts:
+        return 0
+    kinds = [*([min(amounts)] if amounts else []), *([Percent(ppm=min(shares))] if shares else []), *([Auto()] if Auto() in items else [])]
+    return kinds[0] if len(kinds) == 1 else Least(of=tuple(kinds))
 
 
 def tighten(a: Limits, b: Limits) -> Limits:
     """Both sets of limits at once: of every limit the tighter value; neither is ever loosened.
 
     Commutative, associative and idempotent. The ban on swap that a memory cap without a word on swap
-    implies counts as said, so an allowance of swap from the other side does not lift it. Raises
-    :class:`ConfigError` when the two exclude each other (disjoint processor lists) or cannot be
-    compared (a share against an amount).
+    implies counts as said, so an allowance of swap from the other side does not lift it. A share and an
+    amount are both kept (:class:`Least`) until the host is known. Raises :class:`ConfigError` when the
+    two exclude each other (disjoint processor lists).
     """
     both = {name: _tighter(name, getattr(a, name), getattr(b, name)) for name in field_names(Limits)}
     if both["memory_swap_max"] is not None and (_forbids_swap(a) or _forbids_swap(b)):

@@ -82,7 +82,7 @@ def _calls(key: str, given: Iterable[str], problems: list[str]) -> tuple[str, ..
 
 
 def _nearest(given: str, names: Iterable[str]) -> str:
-    from supervisor.model.policy import nearest
+    from supervisor.model.spelling import nearest
 
     return nearest(given, names)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import IO, Any, Final
 
+    from supervisor.model.policy.policy import Policy
     from supervisor.model.sandbox import Sandbox
 
     Command = Sequence[str | bytes | os.PathLike[str]] | str | bytes | os.PathLike[str]
@@ -57,9 +58,9 @@ def text_mode(text: bool | None, encoding: str | None, errors: str | None, unive
     return Text(encoding=encoding, errors=errors)
 
 
-#: Arguments whose meaning is their value alone: not files, which may be closed and opened again, nor names of users.
+#: Arguments whose meaning is their value alone: not files, which may be closed and opened again or written anew, nor names of users.
 PLAIN_TYPES: Final = frozenset({Limits, int, bool, float, str, NoneType})
-TIED_TO_SYSTEM: Final = frozenset({"user", "group", "extra_groups"})
+TIED_TO_SYSTEM: Final = frozenset({"user", "group", "extra_groups", "policy"})
 SPECS_KEPT: Final = 64
 #: Nobody starts one command with a book in its arguments a thousand times; what is kept stays small.
 KEPT_MAX_CHARACTERS: Final = 4096
@@ -105,6 +106,7 @@ def make_spec(
     *,
     limits: Limits | Mapping[str, Any] | None = None,
     best_effort: Iterable[str] = (),
+    policy: Policy | str | None = None,
     sandbox: Any = None,
     stdin: Stream = None,
     stdout: Stream = None,
@@ -136,10 +138,11 @@ def make_spec(
 ) -> JobSpec:
     """Build the specification of one job from the arguments of ``subprocess`` and ours.
 
-    ``pipes``: PIPE gives the caller an end of a pipe; without it output is collected and input is ``input`` or
-    empty. Raises :class:`ConfigError` with every problem found, :class:`UnsupportedError` for a user this
-    process may not become.
+    ``policy`` and the other arguments combine to the tighter of each. ``pipes``: PIPE gives the caller an end of a
+    pipe; without it output is collected and input is ``input`` or empty. Raises :class:`ConfigError` with every
+    problem found, :class:`UnsupportedError` for a user this process may not become.
     """
+    under = None if policy is None else _policy(policy)
     if capture_output and (stdout is not None or stderr is not None):
         raise ConfigError("capture_output: cannot be combined with stdout or stderr")
     if pipes and text.encoding is not None and PIPE in (stdin, stdout, stderr):
@@ -147,6 +150,8 @@ def make_spec(
     if process_group not in (None, 0):
         raise ConfigError("process_group: only 0, a group of its own, is supported")
     made = limits if isinstance(limits, Limits) else _limits(limits or {})
+    if under is not None:
+        made, best_effort = tighten(under.limits, made), under.best_effort.union(best_effort)
     if timeout is not None:
         made = tighten(made, Limits(wall_time_max=timeout))
     credentials = Credentials()
@@ -156,13 +161,9 @@ def make_spec(
         credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
         if user is not None and env is None:
             env = {**os.environ, **home_environment(user)}
-    confined = None
-    if sandbox is not None and sandbox != "none":
-        from supervisor.model.sandbox import parse_sandbox
-
-        confined = parse_sandbox(sandbox)
-        if cwd is None:
-            cwd = _covered_directory(confined)
+    confined = _confined(sandbox, under)
+    if confined is not None and cwd is None:
+        cwd = _covered_directory(confined)
     grace = None if kill_grace is None else grace_ns(kill_grace)
     return JobSpec(
         argv=_argv(args),
@@ -194,6 +195,29 @@ def make_spec(
     )
 
 
+def _policy(given: Policy | str) -> Policy:
+    if not isinstance(given, str):
+        return given
+    from supervisor.kernel.policy_files import load_policy
+
+    return load_policy(given)
+
+
+def _confined(sandbox: Any, under: Policy | None) -> Sandbox | None:
+    """What the caller and the policy ask for together; None for no sandbox at all."""
+    asked = None if sandbox == "none" and (under is None or under.sandbox is None) else sandbox
+    if under is not None and under.sandbox is not None:
+        from supervisor.model.policy.stricter import sandbox_for
+
+        made = sandbox_for(under.sandbox, asked)
+        return None if made.level == "none" else made
+    if asked is None:
+        return None
+    from supervisor.model.sandbox import parse_sandbox
+
+    return parse_sandbox(asked)
+
+
 def _covered_directory(sandbox: Sandbox) -> str | None:
     """Our own working directory where the sandbox shows it too; None leaves the choice to the sandbox."""
     own = os.getcwd()
@@ -206,7 +230,7 @@ def _covered_directory(sandbox: Sandbox) -> str | None:
 def _limits(given: Mapping[str, Any]) -> Limits:
     unknown = [name for name in given if name not in LIMITS]
     if unknown:
-        from supervisor.model.policy import nearest
+        from supervisor.model.spelling import nearest
 
         raise ConfigError(*(f"limits: {name!r} is not a limit{nearest(str(name), LIMITS)}" for name in unknown))
     return Limits(**given)

@@ -7,8 +7,8 @@ import asyncio
 
 from supervisor.control.ordering import check_order, drawn_in, drawn_out
 from supervisor.errors import ConfigError, ServiceFailed
-from supervisor.model.policy import nearest
 from supervisor.model.service_state import ServiceResult, ServiceState
+from supervisor.model.spelling import nearest
 from supervisor.runtime.service import Service
 
 TYPE_CHECKING = False

@@ -8,8 +8,8 @@ import asyncio
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.relimit import apply_limits
 from supervisor.model.limits import Limits
-from supervisor.model.policy import nearest
 from supervisor.model.relimit import relimit
+from supervisor.model.spelling import nearest
 from supervisor.model.state import JobState
 from supervisor.model.value import field_names
 

@@ -240,7 +240,7 @@ def test_a_policy_file_and_options_only_ever_tighten_each_other(tmp_path: Path) 
     policy.write_text("[profile.a]\nmemory_mx = 1\nwall_time_max = 'x'\n")
     done = run("--policy", policy, *command)
     assert done.returncode == 125
-    assert f"{policy}: 2: memory_mx: unknown key" in done.stderr and f"{policy}: 3: wall_time_max" in done.stderr
+    assert f"{policy}:2: memory_mx: unknown key" in done.stderr and f"{policy}:3: wall_time_max" in done.stderr
 
 
 def test_explain_prints_the_plan_and_runs_nothing(tmp_path: Path, holder: str) -> None:

@@ -90,6 +90,10 @@ class Runner:
         self._built = scratch / "built"
         self._built.mkdir()
         build_programs(self._built)
+        # root takes limits only from root's files, and a checkout may be anybody's
+        self._policy = scratch / POLICY.name
+        self._policy.write_bytes(POLICY.read_bytes())
+        self._policy.chmod(0o644)
 
     def run(self, case: Case, tick: Callable[[float], None]) -> Ran:
         """Run one case to its end; ``tick`` is called now and then with the seconds so far."""
@@ -97,7 +101,17 @@ class Runner:
         folder.mkdir()
         result = self.scratch / f"{case.name}.json"
         command = case.argv(folder, self._built)
-        argv = [self._ringfence, "run", "--policy", f"{POLICY}#{case.profile}", "--result", str(result), *case.options, "--", *command]
+        argv = [
+            self._ringfence,
+            "run",
+            "--policy",
+            f"{self._policy}#{case.profile}",
+            "--result",
+            str(result),
+            *case.options,
+            "--",
+            *command,
+        ]
         ran = Ran(case=case, folder=folder, marker=self.marker, argv=argv)
         environment = os.environ | {remains.VARIABLE: self.marker}
         process = subprocess.Popen(

@@ -36,7 +36,7 @@ def codes(page: str) -> set[str]:
     return {re.split(r"[ (=]", span)[0] for span in spans}
 
 
-def test_the_limits_page_is_what_the_code_says() -> None:
+def test_the_generated_pages_are_what_the_code_says() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

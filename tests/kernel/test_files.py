@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor import ConfigError
-from supervisor.kernel.files import ResultFile, load_profile, read_text
+from supervisor.kernel.files import ResultFile, read_text
 
 
 def test_text_is_read_from_regular_files_of_a_bounded_size(tmp_path: Path) -> None:
@@ -33,15 +33,6 @@ def test_text_is_read_from_regular_files_of_a_bounded_size(tmp_path: Path) -> No
         read_text("/dev/zero", 100)
     with pytest.raises(ConfigError, match="No such file"):
         read_text(str(tmp_path / "gone"), 100)
-
-
-def test_a_profile_is_found_by_its_reference(tmp_path: Path) -> None:
-    """FILE#NAME, or FILE alone when there is only one."""
-    path = tmp_path / "policy.toml"
-    path.write_text("[profile.one]\nlimit_nofile = 5\n")
-    assert load_profile(str(path)).name == load_profile(f"{path}#one").name == "one"
-    with pytest.raises(ConfigError, match="there is no profile 'two'"):
-        load_profile(f"{path}#two")
 
 
 def test_a_result_appears_whole_at_its_end_only(tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_the_one_shot_path_loads_nothing_heavy() -> None:
     assert not loaded & FORBIDDEN
 
 
+def test_a_job_without_a_policy_loads_nothing_of_policies_and_one_with_nothing_heavy() -> None:
+    assert not [name for name in loaded_by("supervisor.cli.run") if "policy" in name or name.endswith((".relative", ".sandbox"))]
+    assert not loaded_by("supervisor.kernel.policy_files") & FORBIDDEN
+
+
 @pytest.mark.parametrize("module", ["supervisor.model.plan", "supervisor.model.classify", "supervisor.control.watch"])
 def test_the_pure_layers_load_only_themselves(module: str) -> None:
     others = {name for name in loaded_by(module) if name.split(".")[0] not in ("supervisor", "__future__")}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from model_strategies import any_limits, comparable_limits, percents, relaxed
 
 from supervisor.errors import ConfigError
-from supervisor.model.limit_kinds import LIMITS, DeviceLimit, Percent, Rlimit
+from supervisor.model.limit_kinds import LIMITS, Auto, DeviceLimit, Least, Percent, Rlimit
 from supervisor.model.limits import Limits, show_limit, tighten
 from supervisor.model.units import INFINITY
 from supervisor.model.value import field_names
@@ -301,7 +301,7 @@ def test_tighten_is_commutative(a: Limits, b: Limits) -> None:
 @relaxed
 @given(any_limits, any_limits, any_limits)
 def test_tighten_is_associative(a: Limits, b: Limits, c: Limits) -> None:
-    """Wherever both orders can be compared: a share against an amount is refused, unless a third set decides between them."""
+    """Wherever neither order ends with processor lists that exclude each other."""
     pair = merged(b, c)
     left, right = merged(a, b, c), None if pair is None else merged(a, pair)
     assert left == right or left is None or right is None
@@ -328,7 +328,11 @@ def test_tighten_refuses_processor_lists_that_exclude_each_other() -> None:
         tighten(Limits(allowed_cpus="0-1"), Limits(allowed_cpus="2-3"))
 
 
-def test_tighten_refuses_to_guess_between_a_share_and_an_amount() -> None:
-    with pytest.raises(ConfigError, match="memory_max: 50% and 1G cannot be compared"):
-        tighten(Limits(memory_max="50%"), Limits(memory_max="1G"))
+def test_tighten_keeps_a_share_and_an_amount_until_the_host_is_known() -> None:
+    both = tighten(Limits(memory_max="50%"), Limits(memory_max="1G"))
+    assert both.memory_max == Least(of=(1 << 30, Percent(ppm=500_000)))
+    assert show_limit("memory_max", both.memory_max) == "the least of 1G and 50%"
+    assert tighten(both, Limits(memory_max="40%")).memory_max == Least(of=(1 << 30, Percent(ppm=400_000)))
+    assert tighten(both, Limits(memory_max="auto")).memory_max == Least(of=(1 << 30, Percent(ppm=500_000), Auto()))
+    assert tighten(both, Limits(memory_max=0)).memory_max == 0
     assert tighten(Limits(memory_max="50%"), Limits(memory_max="infinity")).memory_max == Percent(ppm=500_000)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.errors import ConfigError
 from supervisor.model.limits import Limits
+from supervisor.model.policy.policy import Policy
 from supervisor.runtime.request import Text, make_spec, spec_for
 
 NO_TEXT = Text()
@@ -40,6 +42,27 @@ def test_a_command_of_many_words_is_made_anew() -> None:
     """Sixty-four of them kept would be as many megabytes."""
     args = ["true", "x" * 100_000]
     assert spec_for(args, NO_TEXT, {}) is not spec_for(args, NO_TEXT, {})
+
+
+def test_a_policy_and_arguments_combine_to_the_tighter_of_each() -> None:
+    policy = Policy(limits=Limits(limit_nofile=64, tasks_max=5), best_effort=frozenset({"tasks_max"}))
+    spec = make_spec(["true"], policy=policy, limits={"limit_nofile": 128, "output_max": 9}, best_effort=["io_weight"], timeout=1)
+    assert spec.limits == Limits(limit_nofile=64, tasks_max=5, output_max=9, wall_time_max=1)
+    assert spec.best_effort == {"tasks_max", "io_weight"}
+
+
+def test_a_policy_is_read_anew_for_every_job(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    for amount in (5, 6):
+        path.write_text(f"[profile.x]\ntasks_max = {amount}\n", encoding="utf-8")
+        path.chmod(0o644)
+        assert spec_for(["true"], NO_TEXT, {"policy": str(path)}).limits.tasks_max == amount
+
+
+@pytest.mark.parametrize("asked", [None, "none"])
+def test_a_policys_sandbox_is_not_lifted_by_asking_for_none(asked: str | None) -> None:
+    made = make_spec(["true"], policy="judge", sandbox=asked).sandbox
+    assert made is not None and (made.level, made.network) == ("strict", "none")
 
 
 def test_values_that_are_equal_but_of_another_type_are_not_confused() -> None:

@@ -32,6 +32,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def policies() -> None:
+    policy = supervisor.load_policy("judge")
+    assert_type(policy, supervisor.Policy)
+    assert_type(policy.limits, Limits)
+    supervisor.run(["true"], policy=policy)
+    supervisor.run(["true"], policy="judge")
+
+
+async def watching() -> None:
+    async with supervisor.Supervisor() as sup, supervisor.PolicyWatch("judge") as watch:
+        job = await sup.start(["true"], policy=watch.policy)
+        watch.attach(job, Limits(tasks_max=5))
+        async for change in watch:
+            assert_type(change.problems, tuple[str, ...])
+
+
 def limits() -> None:
     made = Limits(memory_max="256M", cpu_time_max="2s", tasks_max=64, cpu_quota="50%", limit_nofile="512:1024")
     assert_type(made, Limits)

@@ -33,7 +33,7 @@ def compat(argv: list[str]) -> int:
         lines += [f"  {name:<8} {text}" for name, text in TOOLS.items()]
         print_text("\n".join([*lines, "", "'ringfence compat TOOL --help' says more."]))
         return 0 if tool else USAGE_STATUS
-    from supervisor.model.policy import nearest
+    from supervisor.model.spelling import nearest
 
     complain(f"compat: unknown tool {tool[:60]!r}{nearest(tool, TOOLS)}; see 'ringfence compat --help'")
     return USAGE_STATUS

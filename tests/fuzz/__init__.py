@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fuzzing of every parser: mutated texts, one property each, a corpus that is kept."""

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets: what is fuzzed, and with which words a mutation is likely to get past the first check.
+
+To add one: a function from bytes that lets only the expected exceptions out, a row in TARGETS, and some inputs in
+``corpus/NAME/``. The function does all a user's input would have done to it, short of touching the system; a text that
+it returns is its answer, as the words of an expected exception are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from supervisor.errors import ConfigError
+from supervisor.model.limit_kinds import LIMITS
+
+if TYPE_CHECKING:
+    from supervisor.model.convert.converted import Converted
+
+
+class Target(NamedTuple):
+    """One parser: what runs it, the exceptions that are answers, and words worth inserting."""
+
+    run: Callable[[bytes], object]
+    answers: tuple[type[BaseException], ...]
+    words: tuple[bytes, ...]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _words(raw: bytes) -> list[str]:
+    """An argument a line; what is no UTF-8 arrives as Python passes it on."""
+    return [line.decode("utf-8", "surrogateescape") for line in raw.split(b"\n") if b"\0" not in line]
+
+
+def policy(raw: bytes) -> str:
+    """A policy file to a policy for every profile, or problems; what resolves is compared, shown and planned for a host."""
+    from supervisor.model.host import Host
+    from supervisor.model.policy.catalogue import Catalogue, Place, Want
+    from supervisor.model.policy.compare import compare
+    from supervisor.model.policy.file import parse_file
+    from supervisor.model.policy.policy import Policy
+    from supervisor.model.policy.reference import Reference
+    from supervisor.model.policy.resolve import examine, resolve
+    from supervisor.model.relative import resolve_relative
+
+    file = parse_file(_text(raw), "fuzz.toml")
+    catalogue = Catalogue(files={"fuzz.toml": file}, places=(Place(name="library"),))
+    found = examine(file, catalogue)
+    assert isinstance(found, Want) or all(str(problem) and problem.line >= 0 for problem in found)
+    for name in file.profiles:
+        try:
+            policy = resolve(Reference(file="fuzz.toml", profile=name), catalogue)
+        except ConfigError:
+            continue
+        if isinstance(policy, Policy):
+            assert not file.all_problems(), "a file with anything wrong in it must not resolve"
+            compare(policy, Policy())
+            resolve_relative(policy.limits, Host())
+    return "; ".join(problem.message for problem in found) if isinstance(found, tuple) else "more is needed"
+
+
+def run_options(raw: bytes) -> None:
+    """The options of ``ringfence run`` up to the specification, which looks nothing up."""
+    from supervisor.cli.options import parse
+    from supervisor.model.limits import Limits
+    from supervisor.model.spec import JobSpec, grace_ns
+
+    parsed = parse(_words(raw))
+    device = {name for name, kind in LIMITS.items() if kind.unit == "devices"}
+    limits = Limits(**{name: texts if name in device else texts[-1] for name, texts in parsed.limits.items()})
+    if "kill-grace" in parsed.values:
+        grace_ns(parsed.values["kill-grace"])
+    JobSpec(argv=parsed.command or ["true"], limits=limits, working_directory=parsed.values.get("working-directory"))
+
+
+def reference(raw: bytes) -> None:
+    """What stands behind ``--policy``."""
+    from supervisor.model.policy.reference import parse_reference
+
+    parse_reference(raw.decode("utf-8", "surrogateescape"))
+
+
+def isolate_options(raw: bytes) -> str:
+    """isolate's command line, and the profile made from it."""
+    from supervisor.model.convert.isolate import convert_isolate
+
+    return _reads_back(convert_isolate(_words(raw)))
+
+
+def docker(raw: bytes) -> str:
+    """docker's command line, and the profile made from it."""
+    from supervisor.model.convert.docker import convert_docker
+
+    return _reads_back(convert_docker(_words(raw)))
+
+
+def unit(raw: bytes) -> str:
+    """A systemd unit, and the profile made from it."""
+    from supervisor.model.convert.systemd import convert_unit
+
+    return _reads_back(convert_unit(_text(raw), "fuzz.service"))
+
+
+def _reads_back(converted: Converted) -> str:
+    """What a conversion writes is TOML, and at most a sandbox's values are refused (a relative or forbidden path)."""
+    from supervisor.model.policy.file import parse_file
+
+    text = converted.text("fuzz")
+    wrong = [problem for problem in parse_file(text, "converted.toml").all_problems() if not problem.key.startswith("sandbox.")]
+    assert not wrong, f"{wrong} in {text!r}"
+    return "; ".join([*(entry.key for entry in converted.limits), *converted.lost])
+
+
+_TOML: Final = (
+    b"[profile.a]\n",
+    b"[profile.a.sandbox]\n",
+    b"[[",
+    b"]]",
+    b'"""',
+    b"'''",
+    b"\\u00e9",
+    b"inf",
+    b"nan",
+    b"1979-05-27",
+    b"{ ",
+    b" }",
+)
+_AMOUNTS: Final = (
+    b"infinity",
+    b"max",
+    b"auto",
+    b"50%",
+    b"1G",
+    b"1min 30s",
+    b"-1",
+    b"0",
+    b"9223372036854775808",
+    b"1e999",
+    b"1:2",
+    b"/dev/sda 1M",
+)
+_NAMES: Final = tuple([name.encode() for name in LIMITS])
+_KEYS: Final = (
+    b'extends = "a"\n',
+    b"best_effort = [",
+    b"adaptive",
+    b"sandbox",
+    b"level",
+    b"strict",
+    b"network",
+    b"bind",
+    b"overlay",
+    b"min",
+    b"max",
+)
+
+TARGETS: Final[dict[str, Target]] = {
+    "policy": Target(policy, (), (*_TOML, *_AMOUNTS, *_NAMES, *_KEYS)),
+    "reference": Target(reference, (ConfigError,), (b"#", b"/", b".toml")),
+    "run_options": Target(
+        run_options, (ConfigError,), (*_AMOUNTS, *(b"--" + name.replace(b"_", b"-") + b"=" for name in _NAMES), b"-p", b"--", b"\n")
+    ),
+    "isolate_options": Target(
+        isolate_options,
+        (ConfigError,),
+        (*_AMOUNTS, b"--run", b"--dir=", b":rw", b":fs", b"--time=", b"--cg", b"--cg-mem=", b"--processes", b"\n--\n"),
+    ),
+    "docker": Target(
+        docker, (ConfigError,), (*_AMOUNTS, b"run\n", b"--memory=", b"--ulimit=", b"-v", b"--mount=type=bind,", b"--cpus=", b"\n")
+    ),
+    "unit": Target(
+        unit, (ConfigError,), (*_AMOUNTS, b"[Service]\n", b"MemoryMax=", b"CPUQuota=", b"LimitNOFILE=", b"IOReadBandwidthMax=", b"\\\n")
+    ),
+}
