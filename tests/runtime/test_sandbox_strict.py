@@ -140,9 +140,11 @@ assert libc.ptrace(16, 1, 0, 0) == -1  # PTRACE_ATTACH
         "libc.reboot(0x01234567)",
     ],
 )
-def test_what_needs_privilege_is_refused(call: str) -> None:
+@pytest.mark.parametrize("syscalls", ["default", "none"])
+def test_what_needs_privilege_is_refused(call: str, syscalls: str) -> None:
+    """By the filter; and without one by what lies behind it."""
     code = f"import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\ntry: print({call})\nexcept OSError: print(-1)"
-    assert said(run_strict(code)) == "-1"
+    assert said(run_strict(code, sandbox=strict(syscalls=syscalls))) == "-1"
 
 
 def test_there_is_no_network() -> None:
