@@ -8,7 +8,6 @@ documented sampling, or a refusal. The answer's text is what ``enforcement`` in 
 from __future__ import annotations
 
 from supervisor.errors import ConfigError, UnsupportedError
-from supervisor.model.cpulist import format_cpu_list
 from supervisor.model.hooks import RLIMIT_NAMES
 from supervisor.model.limit_kinds import LIMITS, Auto, Least, Percent, Rlimit
 from supervisor.model.units import INFINITY
@@ -224,6 +223,8 @@ def _writes(given: Mapping[str, Any], host: Host, warnings: list[str]) -> tuple[
 def _simple_write(name: str, amount: Any, host: Host) -> CgroupWrite:
     file = CGROUP_FILES[name][1]
     if isinstance(amount, tuple):
+        from supervisor.model.cpulist import format_cpu_list  # few jobs name processors
+
         text = format_cpu_list(amount)
     elif amount == INFINITY:
         text = "max"
