@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 
 from supervisor.kernel import native
-from supervisor.kernel.cgroup import Cgroup
-from supervisor.kernel.launch import HELPER, HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
 from supervisor.kernel.native import DENIED, EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, LISTENER, STARTED, CgroupTree, HelperTree
 from supervisor.model.state import JobState
 from supervisor.runtime.clock import HELPER_PATIENCE_NS, UNREAPED_PATIENCE_NS, Clock
 from supervisor.runtime.end import End
+from supervisor.runtime.launching import Launching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,15 +53,12 @@ class Execution:
     """Owns one job's process tree, its streams and its cgroup, from launch to outcome."""
 
     __slots__ = (
-        "_block",
-        "_block_alive",
         "_clock",
         "_deadline",
         "_denials",
         "_end",
-        "_helper",
         "_host",
-        "_root",
+        "_launching",
         "caused_ns",
         "causes",
         "ending",
@@ -96,102 +92,52 @@ class Execution:
         self.observer: Observer | None = None
         self.tree: CgroupTree | HelperTree | None = None
         self._host = host
-        self._root = root
         self._end = End()
         self._clock = Clock(plan)
         if (peaks := self._clock.peaks) is not None:
             self._end.peaks = peaks
-        self._helper: HelperLaunch | None = None
         self._deadline: Deadline | None = None
         self.guarded = False  # the driver may be late: native code watches the wall-clock limit too
-        self._block_alive: Any = None
         self._denials: Denials | None = None
         self.streams = Streams(engine, self.token, spec, plan)
         try:
-            self._block = self._make_block()
+            self._launching: Launching | None = Launching(engine, self.token, spec, plan, root, self.streams)
         except BaseException:
             self.streams.release()
             self.streams.close()
             raise
-
-    def _make_block(self) -> bytes:
-        if self.spec.sandbox is not None and self.spec.sandbox.overlay:
-            from supervisor.kernel.files import make_upper
-
-            for overlay in self.spec.sandbox.overlay:
-                make_upper(overlay)
-        if self._root is None or self.plan.setup_count:
-            program = self.engine.sealed_program(HELPER) if self.plan.setup_count else -1
-            self._helper = HelperLaunch(self.plan, self.streams.sources, program)
-            return self._helper.block
-        return direct_block(self.plan, self.streams.sources)
 
     @property
     def host(self) -> Host:
         """The facts that the plan was made for."""
         return self._host
 
-    @property
-    def cgroup_name(self) -> str:
-        """Directory of the job below the supervisor's cgroup."""
-        return f"job-{self.token}"
-
     # ---- launching ----
 
     def launch(self) -> None:
-        """Launch on the calling thread (it sleeps until exec) and watch the child."""
-        root_fd = -1 if self._root is None else self._root.fd
-        message = ""
-        try:
-            if self.spec.preexec:
-                child, message = spawn_forked(self._block, root_fd, self.token, self.plan.cgroup_leaf, self.spec.preexec)
-            else:
-                child = spawn(self._block, root_fd, self.token)
-            if child.err == 0:
-                watch_or_undo(self.engine, self.token, child, self._block, root_fd)
-        except OSError:
-            if self._helper is not None:
-                self._helper.release()
-                os.close(self._helper.control_fd)
-            self.streams.release()
-            raise
-        self._spawned(child, message)
+        """Launch on the calling thread (it sleeps until exec). Raises OSError; the streams are still to be closed then."""
+        assert self._launching is not None
+        self._spawned(*self._launching.launch())
 
     def submit(self) -> None:
         """Launch on the engine's spawner threads; a SPAWNED event follows."""
-        self._block_alive = self.engine.submit(self.token, self._block, -1 if self._root is None else self._root.fd)
+        assert self._launching is not None
+        self._launching.submit()
 
     def _spawned(self, child: Any, message: str = "") -> None:
-        self.streams.release()
-        self._block, self._block_alive = b"", None
-        if self._helper is not None:
-            self._helper.release()
+        launching, self._launching = self._launching, None
+        assert launching is not None
         self._end.requested_ns = child.requested_ns
-        if child.err != 0:
-            stage = STAGES[child.stage]
-            if self._helper is not None:
-                os.close(self._helper.control_fd)
-                if stage == "exec":  # not the command: the helper's own program
-                    stage, message = "helper", f"the init helper cannot be run: {os.strerror(child.err)}"
-            self._fail(stage, child.err, child.index, message)
+        failure = launching.failure(child, message)
+        if failure is not None:
+            self._fail(*failure)
             return
         self._end.spawner_rss_kib = child.spawner_rss_kib
-        if self._helper is None:
+        if launching.is_direct:
             self._listen(child.listener_fd)
-        cgroup = None if self._root is None else Cgroup(self._root.fd, self.cgroup_name, child.cgroup_fd)
-        if self.plan.setup_count:
-            assert self._helper is not None
-            from supervisor.kernel.init_tree import InitTree
-
-            self.tree = InitTree(self.engine, self.token, self._helper.control_fd, child.pid, cgroup, self.plan.cgroup_payload)
-            if self.plan.user_map is not None:
-                self.tree.map_ids(*self.plan.user_map)
-        elif cgroup is not None:
-            self.tree = CgroupTree(cgroup, child.pidfd)
+        self.tree = launching.tree(child)
+        if isinstance(self.tree, CgroupTree):
             self._started(child.pid, child.started_ns)
-        else:
-            assert self._helper is not None
-            self.tree = HelperTree(self.engine, self.token, self._helper.control_fd, child.pid)
 
     def _listen(self, listener_fd: int) -> None:
         """Answer and count what the job's filter denies."""
