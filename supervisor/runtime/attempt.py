@@ -8,13 +8,13 @@ import asyncio
 from supervisor.control.restart import result_of
 from supervisor.errors import ClosedError, SupervisorError
 from supervisor.model.check import FdCheck, LogCheck
-from supervisor.model.outcome import Outcome, StartError, Verdict
 from supervisor.model.service_state import Ending, ServiceResult, ServiceState
 from supervisor.model.spec import DEVNULL
 from supervisor.model.units import INFINITY
 from supervisor.model.value import replace
 from supervisor.runtime.checks import ask
 from supervisor.runtime.health_watch import watch_health
+from supervisor.runtime.side_command import run_within
 from supervisor.runtime.signs import Signs
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from typing import Any, Final, Protocol
 
+    from supervisor.model.outcome import Outcome
     from supervisor.model.service import ServiceSpec
     from supervisor.model.spec import JobSpec, Text
     from supervisor.runtime.job import Job
@@ -204,35 +205,14 @@ class Attempt:
         return self.job is not None and await self.job.send_signal(self._spec.reload_signal)
 
     async def _command(self, argv: Sequence[Text], seconds: float, *, interruptible: bool = True) -> Outcome | None:
-        """Run one of the other commands as the service itself runs; None when it took too long, or was interrupted.
-
-        A command that cannot be started at all has an outcome like one whose program is missing.
-        """
+        """Run one of the other commands as the service itself runs; None when it took too long, or was interrupted."""
         main = {} if self.job is None else {"MAINPID": str(self.job.pid)}  # systemd.exec(5)
         spec = replace(self._job_spec, argv=tuple(argv), env={**(self._job_spec.env or {}), **main}, stdin=DEVNULL, input=None)
-        running = asyncio.get_running_loop().create_task(self._supervisor.run(spec))
-        try:
-            async with asyncio.timeout(None if seconds == INFINITY else seconds):
-                if interruptible:
-                    running.add_done_callback(self._on_change)
-                    await self._until(lambda: running.done() or bool(self._cause))
-                else:
-                    await asyncio.wait({running})
-        except TimeoutError:
-            pass
-        finally:
-            if not running.done():
-                running.cancel()
-                await asyncio.wait({running})
-        if running.cancelled():
-            return None
-        try:
-            return running.result()
-        except ClosedError:
-            raise
-        except (SupervisorError, OSError) as error:
-            failed = StartError(stage="plan", errno=getattr(error, "errno", 0) or 0, message=str(error))
-            return Outcome(verdict=Verdict.START_FAILED, error=failed)
+        return await run_within(self._supervisor, spec, seconds, self._done_or_ending if interruptible else _done)
+
+    async def _done_or_ending(self, running: asyncio.Task[Outcome]) -> None:
+        running.add_done_callback(self._on_change)
+        await self._until(lambda: running.done() or bool(self._cause))
 
     # ---- what the service says (Signs calls these) ----
 
@@ -308,3 +288,7 @@ class Attempt:
             await asyncio.wait(tasks)
         if self._signs is not None:
             self._signs.close()
+
+
+async def _done(running: asyncio.Task[Outcome]) -> None:
+    await asyncio.wait({running})

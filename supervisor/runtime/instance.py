@@ -161,7 +161,7 @@ class Instance:
             if self._supervisor.is_open and not self._ends():  # something else that its launch needs
                 self.result = ServiceResult.RESOURCES
         except Exception as error:
-            self.result, self.reason = ServiceResult.RESOURCES, f"our own fault: {error!r}"
+            self.result, self.reason = ServiceResult.RESOURCES, f"what keeps it running has failed: {error!r}"
             LOGGER.exception("%s: the task that keeps it running has failed", self._spec.name)
         finally:
             self._attempt = None

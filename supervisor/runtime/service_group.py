@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from supervisor.model.service import ServiceSpec
+    from supervisor.runtime.attempt import Launch
+    from supervisor.runtime.instance import Restarted
     from supervisor.runtime.supervisor import Supervisor
 
 
@@ -27,8 +29,17 @@ class ServiceGroup:
     requires is not started when that one fails. Independent services start and stop side by side.
     """
 
-    def __init__(self, supervisor: Supervisor, specs: Iterable[ServiceSpec]) -> None:
-        """Raises :class:`ConfigError` with every double or unknown name and every circle."""
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        specs: Iterable[ServiceSpec],
+        *,
+        launch: Mapping[str, Launch] | None = None,
+        on_restart: Mapping[str, Restarted] | None = None,
+    ) -> None:
+        """``launch`` and ``on_restart``: those of single services, by name.
+
+        Raises :class:`ConfigError` with every double or unknown name and every circle."""
         given = tuple(specs)
         self._specs: Mapping[str, ServiceSpec] = {spec.name: spec for spec in given}
         if len(self._specs) < len(given):
@@ -37,7 +48,13 @@ class ServiceGroup:
                 *[f"{name}: there are two services of this name" for name in sorted({n for n in names if names.count(n) > 1})]
             )
         check_order(self._specs)
-        self.services: Mapping[str, Service] = {spec.name: Service(supervisor, spec) for spec in given}
+        for name in (*(launch or ()), *(on_restart or ())):
+            if name not in self._specs:
+                raise ConfigError(f"launch, on_restart: there is no service {name!r}{nearest(name, self._specs)}")
+        self.services: Mapping[str, Service] = {
+            spec.name: Service(supervisor, spec, launch=(launch or {}).get(spec.name), on_restart=(on_restart or {}).get(spec.name))
+            for spec in given
+        }
 
     def __getitem__(self, name: str) -> Service:
         """The service of this name; raises :class:`ConfigError`."""

@@ -13,7 +13,7 @@ import pytest
 from programs import sh
 from services import living, pid_of, steps
 
-from supervisor import ConfigError, ServiceFailed, ServiceGroup, ServiceSpec, Supervisor
+from supervisor import ConfigError, Job, JobSpec, ServiceFailed, ServiceGroup, ServiceSpec, Supervisor
 
 pytestmark = pytest.mark.usefixtures("holder")
 
@@ -141,3 +141,22 @@ async def test_names_are_checked_before_anything_is_started() -> None:
         with pytest.raises(ConfigError, match="did you mean 'web'"):
             await group.start("wep")
         assert not living(sup)
+
+
+async def test_single_services_of_a_group_have_their_own_launch_and_callback() -> None:
+    """By name, and a name that is wrong is refused."""
+    launched: list[JobSpec] = []
+    told: asyncio.Queue[Job] = asyncio.Queue()
+    async with Supervisor() as sup:
+
+        async def launch(spec: JobSpec) -> Job:
+            launched.append(spec)
+            return await sup.start(spec)
+
+        specs = [steps("wait", name="db", restart="always"), steps("wait", name="web", after=["db"])]
+        async with ServiceGroup(sup, specs, launch={"db": launch}, on_restart={"db": told.put_nowait}) as group:
+            os.kill(pid_of(group["db"]), signal.SIGKILL)
+            restarted = await told.get()
+            assert len(launched) == 2 and restarted.pid == pid_of(group["db"])
+        with pytest.raises(ConfigError, match="did you mean 'db'"):
+            ServiceGroup(sup, specs, launch={"dbb": launch})

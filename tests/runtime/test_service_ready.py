@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import subprocess
 import time
@@ -283,6 +284,8 @@ async def test_a_log_that_nobody_reads_holds_up_the_service_and_not_the_supervis
         async with Supervisor() as sup:
             service = Service(sup, ServiceSpec(name="web", exec_start=job, ready=LogCheck(pattern="ready")))
             await service.start()
+            while select.select([], [write_end], [], 0)[1]:  # until nothing more goes into the pipe
+                await asyncio.sleep(0.01)
             assert (await sup.run(["true"])).ok
             began = time.monotonic()
             await service.stop()

@@ -239,6 +239,20 @@ async def test_another_way_to_launch_is_used_for_every_run() -> None:
             await service.until(lambda: len(seen) == 2 and service.state == "active")
 
 
+async def test_a_launch_that_is_broken_is_a_failed_service_and_harms_nobody() -> None:
+    """Whatever it raises: told by start(), logged, the supervisor and the other services go on."""
+
+    async def launch(spec: JobSpec) -> Job:
+        raise ValueError("the launch is broken")
+
+    async with Supervisor() as sup:
+        service = Service(sup, steps("wait", restart="always"), launch=launch)
+        with pytest.raises(ServiceFailed, match="the launch is broken"):
+            await service.start()
+        assert service.state == "failed"
+        assert (await sup.run(["true"])).ok
+
+
 async def test_a_run_that_stayed_up_begins_its_delays_anew() -> None:
     """The third delay would be a minute; a run of 0.2 s counts as healthy here, so it never is."""
     with Line() as line:
