@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 #: Longer than runit and s6 want a service to have lived before they restart it without a pause.
@@ -86,8 +87,9 @@ def main() -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        if pid and who == "c":
-            os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):  # some leave their service running
+            if str(path) in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
         os.close(fifo)
         shutil.rmtree(folder)
     times.sort()
