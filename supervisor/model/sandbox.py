@@ -361,8 +361,12 @@ def _path_problems(name: str, path: object) -> list[str]:
         return [f"{name}: must be a path"]
     if not path.startswith("/"):
         return [f"{name}: {path[:60]!r} must be absolute"]
-    if "\0" in path or len(path) > PATH_MAX:
-        return [f"{name}: is no path the kernel can take (a NUL, or longer than {PATH_MAX})"]
+    try:
+        size_bytes = len(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # a lone surrogate, which stands for no byte of a name
+        size_bytes = PATH_MAX + 1
+    if "\0" in path or size_bytes > PATH_MAX:
+        return [f"{name}: is no path the kernel can take (a NUL, a lone surrogate, or longer than {PATH_MAX} bytes)"]
     if ".." in path.split("/"):
         return [f"{name}: {path[:60]!r} must not hold '..'"]
     return []
