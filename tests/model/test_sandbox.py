@@ -139,3 +139,13 @@ def test_a_path_that_the_kernel_cannot_take_is_refused(path: str) -> None:
 
 def test_bytes_that_are_no_text_are_a_path_all_the_same() -> None:
     assert Bind(source="/b\udcff").target == "/b\udcff"
+
+
+@pytest.mark.parametrize("upper", ["/a", "/a/b", "/a/b/c", "/a/b/./c//d", "/"])
+def test_changes_are_not_kept_in_what_they_change(upper: str) -> None:
+    with pytest.raises(ConfigError, match="upper: must not lie in the source"):
+        Overlay(source="/a/b", changes="keep", upper=upper)
+
+
+def test_changes_may_be_kept_beside_what_they_change() -> None:
+    assert Overlay(source="/a/b", changes="keep", upper="/a/bc").upper == "/a/bc"
