@@ -95,6 +95,8 @@ Shares and `auto` become amounts when the job is planned, so one policy file ser
 
 - `memory_max` without `memory_swap_max` sets `memory_swap_max` to 0 where the kernel accounts swap.
 - A size for a memory file is rounded down to a whole page.
+- The sizes of `io_read_bandwidth_max` and `io_write_bandwidth_max` are powers of 1024 like all others. systemd's own of these two are
+  powers of 1000; `policy convert systemd` takes that into account.
 - `cpu_quota_period` alone changes nothing; a small `cpu_quota` stretches the period up to 1 s, because the kernel's least quota is 1 ms.
 - `cpu_weight` and `io_weight` compare siblings: the jobs of one `Supervisor` with each other, and a job of `run` with the rest of the host.
 - `cpu_time_max` also sets RLIMIT_CPU, to twice itself and a second, so that a single process ends even if the supervisor is stopped.

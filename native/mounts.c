@@ -21,9 +21,11 @@
 #define SUP_MNT_DETACH 2
 #define SUP_S_IFMT 0170000
 #define SUP_S_IFDIR 0040000
+#define SUP_S_IFCHR 0020000
 enum { NAME_SIZE = 256, KEEP_MAX = SUP_KEEP_MAX };
 enum { BIND_WRITABLE = 1, BIND_EXISTING = 2, BIND_OPTIONAL = 4, BIND_DEVICE = 8 };
 enum { PLACE_DIRECTORY, PLACE_LINK, PLACE_FILE };
+enum { NULL_MAJOR = 1, NULL_MINOR = 3 }; /* admin-guide/devices.txt */
 
 struct mount_attributes { /* struct mount_attr, mount_setattr(2) */
     uint64_t set, clear, propagation, userns_fd;
@@ -311,6 +313,22 @@ long hook_proc(const struct sup_launch *launch, const struct sup_hook *hook)
     return r;
 }
 
+/* The job's streams that are the host's null device become the sandbox's own: through a descriptor of a writable mount root's
+ * job could change the mode and owner of the host's node. */
+static long own_null_streams(void)
+{
+    long r = 0;
+    for (int fd = 0; fd < 3 && r >= 0; fd++) {
+        struct statx info;
+        if (sup_sys5(__NR_statx, fd, "", SUP_AT_EMPTY_PATH, STATX_TYPE, &info) < 0 || (info.stx_mode & SUP_S_IFMT) != SUP_S_IFCHR ||
+            info.stx_rdev_major != NULL_MAJOR || info.stx_rdev_minor != NULL_MINOR)
+            continue;
+        cleanup_close long own = sup_sys4(__NR_openat, AT_FDCWD, "/dev/null", sup_sys3(__NR_fcntl, fd, F_GETFL, 0) & O_ACCMODE, 0);
+        r = own < 0 ? own : sup_sys3(__NR_dup3, own, fd, 0);
+    }
+    return r;
+}
+
 /* arg 1: hide the directory "changes" first. The new root becomes read-only and the only one: nothing of the host's that was
  * not bound can be reached. */
 long hook_pivot(const struct sup_launch *launch, const struct sup_hook *hook)
@@ -323,5 +341,7 @@ long hook_pivot(const struct sup_launch *launch, const struct sup_hook *hook)
         r = sup_sys2(__NR_pivot_root, ".", ".");
     if (r >= 0)
         r = sup_sys2(__NR_umount2, ".", SUP_MNT_DETACH);
-    return r < 0 ? r : sup_sys1(__NR_chdir, "/");
+    if (r >= 0)
+        r = sup_sys1(__NR_chdir, "/");
+    return r < 0 ? r : own_null_streams();
 }

@@ -14,8 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
     from supervisor.model.sandbox import Overlay
 
 

@@ -32,13 +32,16 @@ class InitTree(HelperTree):
         self.box = box
 
     def kill(self) -> None:
-        """SIGKILL to the whole tree, by its cgroup and by the helper to its namespace; neither lets a fork escape."""
+        """SIGKILL to the whole tree, by its cgroup and by the helper to its namespace; neither lets a fork escape.
+
+        A helper that somebody outside stopped is continued for it.
+        """
         if self.cgroup is not None:
             try:
                 self.cgroup.write(f"{self.box}/cgroup.kill", "1")
             except CgroupError:
                 pass  # before Linux 5.14: the helper does it alone
-        self._ask(KILL)
+        super().kill()
 
     def pause(self) -> None:
         if self.cgroup is None:

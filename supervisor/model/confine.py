@@ -294,7 +294,8 @@ def _system(facts: SandboxFacts, sandbox: Sandbox, covered: tuple[str, ...]) -> 
 
 def _devices(spec: JobSpec, sandbox: Sandbox, shared: bool) -> Iterator[Hook]:
     for name in (*DEVICES, *(("tty",) if spec.controlling_terminal is not None else ())):
-        yield Hook(stage="bind", text=f"/dev/{name}", arg=WRITABLE | DEVICE, data=_texts(f"/dev/{name}", f"dev/{name}"))
+        # A read-only mount: devices are written all the same, but root's job cannot take the host's node away by its mode or owner.
+        yield Hook(stage="bind", text=f"/dev/{name}", arg=DEVICE, data=_texts(f"/dev/{name}", f"dev/{name}"))
     for name, content in DEVICE_LINKS:
         yield Hook(stage="place", text=f"link /dev/{name}", arg=LINK, data=_texts(f"dev/{name}", content))
     yield Hook(stage="place", text="directory /dev/shm", arg=DIRECTORY, a=0o1777, data=_texts("dev/shm", ""))

@@ -93,6 +93,8 @@ class Overlay:
             set_field(self, "target", _normal(self.target))
             if self.upper is not None:
                 set_field(self, "upper", _normal(self.upper))
+                if _within(self.upper, self.source) or _within(self.source, self.upper):
+                    problems.append("upper: must not lie in the source, nor the source in it: the changes would be part of what is changed")
             problems += _target_problems(self.target)
         if problems:
             raise ConfigError(*[f"overlay {self.source!r}: {problem}" for problem in problems])
@@ -361,8 +363,12 @@ def _path_problems(name: str, path: object) -> list[str]:
         return [f"{name}: must be a path"]
     if not path.startswith("/"):
         return [f"{name}: {path[:60]!r} must be absolute"]
-    if "\0" in path or len(path) > PATH_MAX:
-        return [f"{name}: is no path the kernel can take (a NUL, or longer than {PATH_MAX})"]
+    try:
+        size_bytes = len(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # a lone surrogate, which stands for no byte of a name
+        size_bytes = PATH_MAX + 1
+    if "\0" in path or size_bytes > PATH_MAX:
+        return [f"{name}: is no path the kernel can take (a NUL, a lone surrogate, or longer than {PATH_MAX} bytes)"]
     if ".." in path.split("/"):
         return [f"{name}: {path[:60]!r} must not hold '..'"]
     return []
@@ -373,6 +379,10 @@ def _target_problems(target: str) -> list[str]:
         return ["target: must not be '/', which the sandbox builds itself"]
     own = [place for place in OWN_PLACES if target == place or target.startswith(place + "/")]
     return [f"target: must not lie in {own[0]}, which the sandbox builds itself"] if own else []
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _normal(path: str) -> str:

@@ -49,6 +49,7 @@ _SIZE_RANKS: Final = {
     "": len(_SIZE_LETTERS) + 1,
 }
 _SIZE_FACTORS: Final = (*(1024**power for power in range(len(_SIZE_LETTERS), 0, -1)), 1, 1)
+_DECIMAL_FACTORS: Final = (*(1000**power for power in range(len(_SIZE_LETTERS), 0, -1)), 1, 1)
 
 _US: Final = 1000
 _MS: Final = 1000 * _US
@@ -78,13 +79,14 @@ _TABLE_SPANS: Final = (  # from a minute on: up to where it would round to the n
 )
 
 
-def parse_bytes(text: str | int) -> int | float:
+def parse_bytes(text: str | int, *, decimal: bool = False) -> int | float:
     """A size in bytes.
 
     K, M, G, T, P and E are powers of 1024, and so is each of their longer spellings: ``K``, ``KB``,
     ``Ki`` and ``KiB`` all mean 1024 bytes. Letters are upper case. Plain digits, or ``B``, are bytes.
     A fraction is rounded down to a byte: ``1.5G``. Parts add up, largest unit first, each unit once:
     ``1G 512M``. ``infinity`` and ``max`` give :data:`INFINITY`; an ``int`` passes through.
+    ``decimal``: powers of 1000 instead, as systemd reads bandwidths (systemd.resource-control(5)).
 
     Raises:
         ValueError: empty, negative, not a number, an unknown unit, a percentage, units out of order,
@@ -96,6 +98,7 @@ def parse_bytes(text: str | int) -> int | float:
     if text in _UNLIMITED:
         return INFINITY
     total, last = 0, -1
+    factors = _DECIMAL_FACTORS if decimal else _SIZE_FACTORS
     for whole, decimals, unit in _terms(text, "size"):
         rank = _SIZE_RANKS.get(unit)
         if rank is None:
@@ -105,7 +108,7 @@ def parse_bytes(text: str | int) -> int | float:
         if rank <= last:
             raise ValueError(f"units out of order in {_shown(text)}: the largest goes first and each comes once, as in 1G512M")
         last = rank
-        total = _in_range(total + _scale(whole, decimals, _SIZE_FACTORS[rank]), "size")
+        total = _in_range(total + _scale(whole, decimals, factors[rank]), "size")
     return total
 
 

@@ -67,7 +67,7 @@ def test_a_unit() -> None:
         "memory_max": "512M",
         "cpu_quota": "20%",
         "allowed_cpus": "0-3,5",
-        "io_read_bandwidth_max": ["/dev/sda 1048576", "/dev/sdb 2097152"],
+        "io_read_bandwidth_max": ["/dev/sda 1000000", "/dev/sdb 2000000"],
         "limit_nofile": "1024:4096",
         "limit_nice": 15,
     }
@@ -106,7 +106,15 @@ def test_what_is_no_unit_is_refused_with_its_line(text: str, said: str) -> None:
 
 def test_a_hundred_thousand_lines_take_no_longer_than_they_are_many() -> None:
     lines = "IOReadBandwidthMax=/dev/sda 1M\n" * 20_000 + "a=\\\n" * 20_000 + "b\n"
-    assert profile(convert_unit("[Service]\n" + lines, "x"))["io_read_bandwidth_max"] == ["/dev/sda 1048576"]
+    assert profile(convert_unit("[Service]\n" + lines, "x"))["io_read_bandwidth_max"] == ["/dev/sda 1000000"]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("1K", 1000), ("1.5G", 1_500_000_000), ("1M 1K", 1_001_000), ("7", 7), ("infinity", "infinity")]
+)
+def test_a_bandwidth_counts_in_thousands_as_systemd_does(text: str, amount: object) -> None:
+    converted = convert_unit(f"[Service]\nIOWriteBandwidthMax=/dev/sda  {text}\n", "x")
+    assert profile(converted)["io_write_bandwidth_max"] == [f"/dev/sda {amount}"]
 
 
 # ---- isolate ----

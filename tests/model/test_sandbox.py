@@ -128,3 +128,24 @@ def test_any_table_is_a_sandbox_or_refused(table: dict[str, Any]) -> None:
         assert error.problems
         return
     assert replace(made) == made
+
+
+@pytest.mark.parametrize("path", ["/\ud800", "/a\0", "/" + "\u00fc" * 2048])
+def test_a_path_that_the_kernel_cannot_take_is_refused(path: str) -> None:
+    for fields in ({"source": path}, {"source": "/a", "target": path}):
+        with pytest.raises(ConfigError, match="no path the kernel can take"):
+            Bind(**fields)
+
+
+def test_bytes_that_are_no_text_are_a_path_all_the_same() -> None:
+    assert Bind(source="/b\udcff").target == "/b\udcff"
+
+
+@pytest.mark.parametrize("upper", ["/a", "/a/b", "/a/b/c", "/a/b/./c//d", "/"])
+def test_changes_are_not_kept_in_what_they_change(upper: str) -> None:
+    with pytest.raises(ConfigError, match="upper: must not lie in the source"):
+        Overlay(source="/a/b", changes="keep", upper=upper)
+
+
+def test_changes_may_be_kept_beside_what_they_change() -> None:
+    assert Overlay(source="/a/b", changes="keep", upper="/a/bc").upper == "/a/bc"

@@ -114,6 +114,19 @@ def test_killing_the_init_helper_ends_everything() -> None:
     assert outcome.verdict == "sandbox_error", outcome
 
 
+def test_a_limit_holds_while_somebody_outside_keeps_the_init_helper_stopped() -> None:
+    async def attack() -> supervisor.Outcome:
+        async with supervisor.Supervisor() as sup:
+            job = await sup.start(["/bin/sleep", "1000"], sandbox=STRICT, limits={"wall_time_max": "500ms"})
+            status = Path(f"/proc/{job.pid}/status").read_text()
+            parent = int(next(row.split()[1] for row in status.splitlines() if row.startswith("PPid")))
+            os.kill(parent, signal.SIGSTOP)
+            return await job.wait()
+
+    outcome = asyncio.run(attack())
+    assert outcome.verdict == "wall_limit", outcome
+
+
 def test_a_fork_bomb_is_ended_with_its_namespace() -> None:
     code = "import os\nfor n in range(12):\n    os.fork()\nwhile True: pass"
     outcome = run_strict(code, limits={"wall_time_max": 0.5, "limit_nproc": 200})

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sandboxes import LIMITS, run_strict, said, say, strict
@@ -271,6 +272,43 @@ def test_root_can_make_the_job_another_user_outside(tmp_path: Path) -> None:
     found = say(script, sandbox, user=65534, group=65534, extra_groups=()).split()
     assert found == ["1000", "1000", "written", "refused", "alone"]
     assert (tmp_path / "f").stat().st_uid == 65534
+
+
+@pytest.mark.requires("root")
+def test_a_job_of_roots_cannot_take_the_hosts_devices_away() -> None:
+    """It owns the node as root does, so only the mount keeps it from changing mode, owner and times; written it is all the same."""
+    before = os.stat("/dev/full")
+    code = """
+import errno, os
+for change in (lambda: os.chmod("/dev/full", 0), lambda: os.chown("/dev/full", 1000, 1000), lambda: os.utime("/dev/full", (0, 0))):
+    try: print("changed", change())
+    except OSError as e: print(errno.errorcode[e.errno])
+print(os.write(os.open("/dev/zero", os.O_WRONLY), b"x"))
+"""
+    try:
+        assert said(run_strict(code)).split() == ["EROFS", "EROFS", "EROFS", "1"]
+    finally:
+        os.chmod("/dev/full", before.st_mode)
+
+
+@pytest.mark.requires("root")
+@pytest.mark.parametrize("stream", ["stdin", "stderr"])
+def test_a_stream_to_the_hosts_null_device_is_the_sandboxs_own(stream: str, tmp_path: Path) -> None:
+    """A descriptor of a writable mount would let root's job change the node through it (fchmod(2))."""
+    node = tmp_path / "null"
+    os.mknod(node, 0o020666, os.stat("/dev/null").st_rdev)
+    node.chmod(0o666)
+    code = """
+import errno, os
+for fd in (0, 2):
+    try: os.fchmod(fd, 0)
+    except OSError as e: print(errno.errorcode[e.errno])
+print(os.read(0, 1), os.write(2, b"x"))
+"""
+    with node.open("r+b", buffering=0) as file:
+        given: dict[str, Any] = {"stdin": supervisor.DEVNULL, "stdout": supervisor.PIPE, "stderr": supervisor.DEVNULL, stream: file}
+        assert said(run_strict(code, capture_output=False, **given)).split() == ["EROFS", "EROFS", "b''", "1"]
+    assert node.stat().st_mode & 0o777 == 0o666
 
 
 def test_what_cannot_be_combined_is_refused() -> None:

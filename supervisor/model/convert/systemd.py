@@ -10,6 +10,7 @@ from supervisor.errors import ConfigError
 from supervisor.model.convert.converted import Conversion
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.spelling import DIRECTIVES
+from supervisor.model.units import INFINITY, parse_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ HINTS: Final = {
     "OOMPolicy": "a job whose tree has one process killed for memory is ended as a whole, always",
     "TimeoutStopSec": "said when the job is started (--kill-grace)",
 }
-_LISTS: Final = ("io_read_bandwidth_max", "io_write_bandwidth_max", "io_read_iops_max", "io_write_iops_max")
+_BANDWIDTHS: Final = ("io_read_bandwidth_max", "io_write_bandwidth_max")
+_LISTS: Final = (*_BANDWIDTHS, "io_read_iops_max", "io_write_iops_max")
 
 
 def convert_unit(text: str, source: str) -> Converted:
@@ -65,7 +67,7 @@ def convert_unit(text: str, source: str) -> Converted:
             made.unset(name)
             lists.pop(name, None)
         elif name in _LISTS:
-            lists.setdefault(name, []).append(item)
+            lists.setdefault(name, []).append(_in_bytes(item) if name in _BANDWIDTHS else item)
         else:
             made.limit(name, _spelled(name, item), where)
     for name, items in lists.items():
@@ -73,6 +75,16 @@ def convert_unit(text: str, source: str) -> Converted:
     if others:
         made.lost.append(f"the sections {', '.join(f'[{name}]' for name in sorted(others))}, which limit nothing")
     return made.result()
+
+
+def _in_bytes(item: str) -> str:
+    """A device and its bandwidth, whose K, M, G and T are powers of 1000 for systemd and of 1024 for us; what is no size stays."""
+    path, _, amount = item.partition(" ")
+    try:
+        size_bytes = parse_bytes(amount, decimal=True)
+    except ValueError:
+        return item
+    return item if size_bytes == INFINITY else f"{path} {size_bytes}"
 
 
 def _spelled(name: str, item: str) -> str:
