@@ -187,8 +187,14 @@ class Pool(Tasks):
         launcher: PythonLauncher | CommandLauncher
         if self._command is not None:
             launcher = CommandLauncher(running, self._options, limits, self._command)
+        elif self._preload and running.forks and not self._options["sandbox"] and not self._options.get("preexec"):
+            from supervisor.runtime.pool_template import TemplateLauncher
+
+            taken = preparation(self._preload, self._initializer)
+            launcher = TemplateLauncher(running, self._options, limits, taken, self._preload, told=self._initializer is not None)
         else:
             launcher = PythonLauncher(running, self._options, limits, preparation(self._preload, self._initializer))
+        self._launcher = launcher
         self._crew = Crew(launcher, self._sizes, self._wear, returned if self._command is None else self._line)
         self._crew.grow()
         return self
@@ -213,6 +219,7 @@ class Pool(Tasks):
                 raise
             finally:
                 await crew.close(at_once=at_once)
+                await self._launcher.aclose()
         finally:
             if own is not None:
                 await own.aclose(at_once=True)

@@ -16,7 +16,7 @@ from supervisor.worker.wire import RAISED, READY, RESULT, UNSENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from typing import Any, Final, Protocol
 
     from supervisor.control.pool import Sizes, Wear
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     class Launcher(Protocol):
         """Who starts workers."""
+
+        #: The limits of every worker, by name.
+        limits: Mapping[str, Any]
 
         def hire(self, foreman: Foreman) -> tuple[Worker, Coroutine[Any, Any, Job]]: ...
 
@@ -221,16 +224,19 @@ class Crew:
         for _ in range(to_start(self._sizes, len(self._workers), free, len(self._queue))):
             worker, starting = self._launcher.hire(self)
             self._workers[worker] = asyncio.ensure_future(self._watch(worker, starting))
+            if worker.ready:  # a task may lie in its socket before it lives
+                self._free(worker)
 
     async def _watch(self, worker: Worker, starting: Coroutine[Any, Any, Job]) -> None:
         """One worker's life."""
         try:
             worker.job = await starting
+            worker.born.set()
         except Exception as error:
             worker.release()
             worker.forget_word()
-            del self._workers[worker]
-            self._break(f"no worker can be started: {error}", error)
+            self._forget(worker)
+            self._break(f"no worker can be started: {error}", error, list(worker.held.values()))
             return
         if worker.doomed:
             await worker.job.kill()
@@ -238,12 +244,15 @@ class Crew:
         worker.drain()
         self._died(worker, outcome)
 
-    def _died(self, worker: Worker, outcome: Outcome) -> None:
+    def _forget(self, worker: Worker) -> None:
         del self._workers[worker]
         if worker in self._idle:
             self._idle.remove(worker)
         if worker.timer is not None:
             worker.timer.cancel()
+
+    def _died(self, worker: Worker, outcome: Outcome) -> None:
+        self._forget(worker)
         current = worker.current
         worker.forget_word()
         expected = worker.leaving
@@ -267,13 +276,13 @@ class Crew:
         self.grow()
         self._tell()
 
-    def _break(self, why: str, cause: BaseException) -> None:
+    def _break(self, why: str, cause: BaseException, more: Sequence[Task] = ()) -> None:
         """No worker can be had: every task that waits fails, and every further one."""
         if self.broken is None:
             self.broken = BrokenError(why)
             self.broken.__cause__ = cause
         waiting, self._queue = self._queue, deque()
-        for task in waiting:
+        for task in [*more, *waiting]:
             if task.begin():
                 error = BrokenError(why)
                 error.__cause__ = cause
@@ -326,10 +335,12 @@ class Crew:
 
     async def _relimit(self, worker: Worker, task: Task) -> None:
         """The worker's limits as this task's terms want them, then the task."""
-        assert worker.job is not None
+        await worker.born.wait()
+        if worker.job is None:
+            return
         wanted = dict(task.terms.limits)
         for name in worker.changed_limits - wanted.keys():
-            wanted[name] = self._launcher_limit(name)
+            wanted[name] = self._launcher.limits.get(name, "infinity")
         try:
             await worker.job.set_limits(**wanted)
         except Exception as error:
@@ -341,9 +352,6 @@ class Crew:
         worker.changed_limits = frozenset(task.terms.limits)
         if worker in self._workers and not worker.leaving:
             self._begin_timed(worker, task)
-
-    def _launcher_limit(self, name: str) -> Any:
-        return getattr(self._launcher, "limits", {}).get(name, "infinity")
 
     def _begin_timed(self, worker: Worker, task: Task) -> None:
         worker.give((task,))

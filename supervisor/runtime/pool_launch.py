@@ -37,6 +37,7 @@ class PythonLauncher:
         self._supervisor = supervisor
         self._options = {"stdin": DEVNULL, "process_group": 0, **options}  # a terminal's Ctrl-C is the pool's to hear
         self._preparation = preparation
+        self._told = True
         self.limits = limits
 
     def hire(self, foreman: Foreman) -> tuple[Worker, Coroutine[Any, Any, Job]]:
@@ -53,8 +54,12 @@ class PythonLauncher:
             if word_fd >= 0:
                 os.close(word_fd)
             raise
-        worker.write([header(PREPARE, 0, len(self._preparation)), self._preparation])
+        if self._told:
+            worker.write([header(PREPARE, 0, len(self._preparation)), self._preparation])
         return worker, self._start(theirs, word_fd)
+
+    async def aclose(self) -> None:
+        """Nothing is left of it besides the workers."""
 
     async def _start(self, theirs: socket.socket, word_fd: int) -> Job:
         try:
@@ -81,6 +86,9 @@ class CommandLauncher:
         ours, theirs = _pair()
         worker = Worker(ours, None, Lines(), foreman)
         return worker, self._start(worker, theirs, foreman)
+
+    async def aclose(self) -> None:
+        """Nothing is left of it besides the workers."""
 
     async def _start(self, worker: Worker, theirs: socket.socket, foreman: Foreman) -> Job:
         with theirs:

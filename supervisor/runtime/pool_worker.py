@@ -47,6 +47,7 @@ class Worker:
         self._unwritten: deque[memoryview] = deque()
         self._dismissed = False
         self.job: Job | None = None
+        self.born = asyncio.Event()  # its job is known
         self.ready = False
         self.leaving = False  # no more tasks: it is being replaced, or is ending
         self.held: dict[int, Task] = {}

@@ -18,29 +18,43 @@ MAIN: Final = "__mp_main__"
 
 
 def prepare(given: dict[str, Any]) -> None:
-    """Take over ``path``, ``argv``, ``main``; import ``preload``; call ``initializer``. Raises what these raise."""
-    sys.path[:] = given["path"]
-    sys.argv[:] = given["argv"]
-    _expect_main(*given["main"])
-    for name in given["preload"]:
-        __import__(name)
+    """Take over what is given, import ``preload``, call ``initializer``. Raises what these raise."""
+    take_over(given)
+    import_all(given["preload"])
     if given["initializer"] is not None:
         function, args = loads(given["initializer"])
         function(*args)
 
 
+def take_over(given: dict[str, Any]) -> None:
+    """The pool's module path, arguments and main program."""
+    sys.path[:] = given["path"]
+    sys.argv[:] = given["argv"]
+    _expect_main(*given["main"])
+
+
+def import_all(names: list[str]) -> None:
+    """Import the modules, the pool's main program among them where it is named; what is imported already costs nothing."""
+    for name in names:
+        if name != "__main__":
+            __import__(name)
+        elif MAIN not in sys.modules:
+            sys.modules["__main__"].load_main()
+
+
 def _expect_main(module_name: str, path: str) -> None:
     """Load the pool's main program when something in it is asked for: by its module's name, or by its path."""
-    ours = sys.modules["__main__"]
+    ours = vars(sys.modules["__main__"])
 
-    def load(name: str) -> Any:
+    def find(name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)  # asked by introspection, not by a task
         if not module_name and not path:
             raise AttributeError(f"{name!r} was defined in an interactive session, where a worker cannot find it: put it into a module")
         return getattr(_load_main(module_name, path), name)
 
-    vars(ours)["__getattr__"] = load  # PEP 562
+    ours["__getattr__"] = find  # PEP 562
+    ours["load_main"] = lambda: _load_main(module_name, path)
 
 
 def _load_main(module_name: str, path: str) -> Any:

@@ -175,16 +175,16 @@ class Worker:
 
     def _answer(self, number: int, kind: int, content: Any) -> None:
         if kind == RAISED:
-            body = _told(content)
+            body = told(content)
         else:
             try:
                 body = dumps(content, PROTOCOL)
             except Exception as error:
-                kind, body = UNSENT, _told(error)
+                kind, body = UNSENT, told(error)
         self._wire.send(kind, number, body)
 
 
-def _told(error: BaseException) -> bytes:
+def told(error: BaseException) -> bytes:
     """The exception for the pool: its traceback without our own frames, a summary, and itself where it can travel."""
     from traceback import format_exception
 

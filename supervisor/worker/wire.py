@@ -36,6 +36,12 @@ RESULT: Final = 4  # what the function returned
 RAISED: Final = 5  # (the traceback as text, a one-line summary, the pickle of the exception or None)
 UNSENT: Final = 6  # the same: the function returned what cannot be pickled
 
+# between a pool and its template, one packet each: what to take over, what to import; then requests to fork
+MESSAGE_BYTES: Final = 1 << 20
+TEMPLATE_READY: Final = b"ready"
+#: The answer to a request: pid, or -1; stage, errno and index of what failed.
+REPLY: Final = Struct("<iiii")
+
 
 def header(kind: int, number: int, size: int) -> bytes:
     """The header of a frame whose body has ``size`` bytes."""
