@@ -16,6 +16,7 @@ from supervisor.runtime.pool_launch import CommandLauncher, PythonLauncher, prep
 from supervisor.runtime.pool_line import as_line
 from supervisor.runtime.pool_map import Results
 from supervisor.runtime.pool_task import NO_TERMS, AsyncTask, Terms, packed, returned
+from supervisor.runtime.request import make_spec
 from supervisor.runtime.supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DEFAULT_IDLE: Final = "1min"
 FOREVER_NS: Final = 1 << 60
+RESERVED: Final = ("stdin", "input", "pass_fds", "capture_output")
 
 
 class Tasks:
@@ -122,6 +124,9 @@ class Pool(Tasks):
         problems = _problems(most, min_processes, spare, max_tasks)
         if command is not None and (preload or initializer is not None):
             problems.append("command: a program has no preload and no initializer")
+        problems += [f"{name}: a pool's workers speak over descriptors of their own" for name in RESERVED if name in options]
+        if command is not None and not command:
+            problems.append("command: the command is missing")
         if problems:
             raise ConfigError(*problems)
         self._sizes = Sizes(least=min_processes, most=most, spare=spare, idle_ns=_ns("idle_timeout", idle_timeout))
@@ -131,7 +136,7 @@ class Pool(Tasks):
             memory_max_bytes=None if max_memory is None else _bytes("max_memory", max_memory),
         )
         self._options = {"limits": limits, "sandbox": sandbox, "best_effort": tuple(best_effort), **options}
-        self._limits = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
+        self._limits = make_spec(["worker"], **self._options).limits  # and every other option is checked
         self._command = None if command is None else tuple(command)
         self._text = text
         self._preload = tuple(preload)
@@ -165,6 +170,11 @@ class Pool(Tasks):
         """Process ids of the workers that live now."""
         crew = self._crew
         return () if crew is None else tuple([worker.job.pid for worker in crew.workers if worker.job is not None and worker.job.pid])
+
+    @property
+    def broken(self) -> bool:
+        """No worker can be had, and every task is refused with :class:`BrokenError`."""
+        return self._crew is not None and self._crew.broken is not None
 
     def executor(self) -> PoolExecutor:
         """A :class:`concurrent.futures.Executor` for other threads, ``loop.run_in_executor`` and libraries that take one.

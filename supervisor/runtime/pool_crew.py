@@ -159,7 +159,7 @@ class Crew:
             worker.timer.cancel()
             worker.timer = None
         worker.done += len(answers)
-        if self._limit.ends_ns:
+        if self._limit.ends_ns and worker.done > 0:
             self._limit = worked(self._limit)
         if worker.batch is not None:
             now_ns = monotonic_ns()
@@ -267,7 +267,7 @@ class Crew:
         self._queue.extendleft(reversed(back))
         if outcome.verdict == Verdict.START_FAILED:
             self._break(f"no worker can be started: {outcome.summary()}", JobFailed(outcome))
-        elif not expected:
+        elif not expected and worker.done == 0:
             self._limit = ended(self._limit, monotonic_ns())
             if self._limit.reached:
                 self._break(f"{BURST} workers in a row ended before any task: {outcome.summary()}", JobFailed(outcome))

@@ -50,7 +50,7 @@ def _expect_main(module_name: str, path: str) -> None:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)  # asked by introspection, not by a task
         if not module_name and not path:
-            raise AttributeError(f"{name!r} was defined in an interactive session, where a worker cannot find it: put it into a module")
+            raise NameError(f"{name!r} was defined in an interactive session, where a worker cannot find it: put it into a module")
         return getattr(_load_main(module_name, path), name)
 
     ours["__getattr__"] = find  # PEP 562
