@@ -59,15 +59,15 @@ class Tasks:
         """Call the function in a worker and return what it returns; cancelled, the work is stopped. See :meth:`submit`."""
         return await self.submit(function, *args, **kwargs)
 
-    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> Results:
+    def map(self, function: Callable[..., Any] | Iterable[str | bytes], /, *iterables: Iterable[Any]) -> Results:
         """Call the function for each item; ``await`` it for a list, or ``async for`` it, in the order of the items.
 
         Small tasks are sent ahead to busy workers, so many go at once. Leaving early, or the first exception,
-        cancels the rest. The iterables are read as results are taken, a bounded distance ahead.
+        cancels the rest. A pool of commands takes the lines alone. The iterables are read as results are taken, a bounded distance ahead.
         """
         return self._pool._results(self, function, iterables, ordered=True)
 
-    def as_completed(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> AsyncIterator[Any]:
+    def as_completed(self, function: Callable[..., Any] | Iterable[str | bytes], /, *iterables: Iterable[Any]) -> AsyncIterator[Any]:
         """As :meth:`map`, in the order in which results come."""
         return self._pool._results(self, function, iterables, ordered=False).__aiter__()
 

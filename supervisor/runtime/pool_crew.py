@@ -114,7 +114,7 @@ class Crew:
         if not worker.held:
             while queue:
                 task = queue.popleft()
-                if not task.done():
+                if task.begin():
                     break
             else:
                 self._rest(worker)
@@ -198,7 +198,7 @@ class Crew:
             if worker.ready:
                 worker.dismiss()
             return
-        if self._wears and self._worn(worker):
+        if self._wears and worker.done > 0 and self._worn(worker):  # a life too short for one task would never do any
             self._dismiss(worker)
         elif self._queue:
             self._feed(worker)
@@ -380,6 +380,7 @@ class Crew:
         for task in [*self._queue, *(task for worker in self._workers for task in worker.held.values())]:
             if not task.done():
                 task.cancel()
+                task.begin()  # its own thread is told of the end
         for worker in self.workers:
             if at_once or worker.held or not worker.ready:
                 self._kill(worker)

@@ -79,7 +79,7 @@ class PoolExecutor(concurrent.futures.Executor):
                     return
                 task = self._arriving.popleft()
             if task.cancelled():
-                task.set_running_or_notify_cancel()
+                task.begin()
                 continue
             try:
                 self._crew.check()

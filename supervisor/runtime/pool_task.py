@@ -75,9 +75,14 @@ class ThreadTask(concurrent.futures.Future["Any"]):
     terms: Terms = NO_TERMS
     batch: Batch | None = None
 
+    _begun = False
+
     def begin(self) -> bool:
-        """It is about to be sent; False when it was cancelled."""
-        return self.running() or self.set_running_or_notify_cancel()
+        """It is about to be sent; False when it was cancelled, which whoever waits for it is told here."""
+        if self._begun or (self.done() and not self.cancelled()):
+            return not self.done()
+        self._begun = True
+        return self.set_running_or_notify_cancel()
 
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pool_tasks
@@ -27,7 +28,7 @@ async def test_a_function_is_called_in_another_process_which_is_used_again() -> 
 
 async def test_an_exception_comes_back_as_itself_with_the_traceback_of_the_worker() -> None:
     async with Pool(1) as pool:
-        with pytest.raises(ValueError, match="^no$") as caught:
+        with pytest.raises(ValueError, match=r"^no$") as caught:
             await pool.run(pool_tasks.refuse, "no")
         cause = caught.value.__cause__
         assert isinstance(cause, RemoteError)
@@ -40,9 +41,9 @@ async def test_an_exception_comes_back_as_itself_with_the_traceback_of_the_worke
 async def test_what_cannot_be_pickled_is_told_to_the_caller_and_hurts_nobody() -> None:
     async with Pool(1) as pool:
         worker = await pool.run(pool_tasks.pid)
-        with pytest.raises(ConfigError, match="lambda.*define them at the top of a module"):
+        with pytest.raises(ConfigError, match=r"lambda.*define them at the top of a module"):
             await pool.run(lambda: 1)
-        with pytest.raises(RemoteError, match="cannot be pickled.*lock"):
+        with pytest.raises(RemoteError, match=r"cannot be pickled.*lock"):
             await pool.run(pool_tasks.make_lock)
         with pytest.raises(RemoteError, match="cannot be unpickled here"):
             await pool.run(pool_tasks.raise_stubborn)
@@ -95,13 +96,14 @@ async def test_as_completed_gives_what_is_ready_first() -> None:
 async def test_a_map_reads_its_items_only_so_far_ahead() -> None:
     taken = 0
 
-    def items() -> object:
+    def items() -> Iterator[int]:
         nonlocal taken
-        for taken in range(100_000):  # noqa: B007
+        while True:
             yield taken
+            taken += 1
 
     async with Pool(1) as pool:
-        async for value in pool.map(pool_tasks.add, items()):  # type: ignore[arg-type]
+        async for value in pool.map(pool_tasks.add, items()):
             if value == 10:
                 break
         assert 10 <= taken < 5_000
