@@ -186,7 +186,7 @@ class Crew:
     def fell_silent(self, worker: Worker) -> None:
         """It has closed its end: its process is ending, or has no business living."""
         if not worker.leaving and worker.job is not None and worker in self._workers:
-            self._later(LEAVING_SECONDS / 100, lambda: self._kill(worker))
+            self._later(LEAVING_SECONDS, lambda: self._kill(worker))  # not sooner: its own end shall be its verdict
         if worker in self._idle:
             self._idle.remove(worker)
 
@@ -222,7 +222,12 @@ class Crew:
             return
         free = len(self._idle) + sum([1 for worker in self._workers if not worker.ready])
         for _ in range(to_start(self._sizes, len(self._workers), free, len(self._queue))):
-            worker, starting = self._launcher.hire(self)
+            try:
+                worker, starting = self._launcher.hire(self)
+            except OSError as error:  # no descriptor is left: those who live do the work
+                if not self._workers:
+                    self._break(f"no worker can be started: {error}", error)
+                return
             self._workers[worker] = asyncio.ensure_future(self._watch(worker, starting))
             if worker.ready:  # a task may lie in its socket before it lives
                 self._free(worker)
@@ -231,13 +236,14 @@ class Crew:
         """One worker's life."""
         try:
             worker.job = await starting
-            worker.born.set()
         except Exception as error:
             worker.release()
             worker.forget_word()
             self._forget(worker)
             self._break(f"no worker can be started: {error}", error, list(worker.held.values()))
             return
+        finally:
+            worker.born.set()
         if worker.doomed:
             await worker.job.kill()
         outcome = await worker.job.wait()

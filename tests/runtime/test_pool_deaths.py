@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import resource
 import signal
 import sys
 from collections import Counter
@@ -164,6 +166,30 @@ async def test_a_program_that_cannot_be_started_is_told_at_once() -> None:
     async with Pool(2, command=["/no/such/program"]) as pool:
         with pytest.raises(BrokenError, match="no worker can be started: start_failed"):
             await pool.run("a line")
+
+
+async def test_without_a_descriptor_for_a_worker_the_task_fails_and_later_ones_are_refused() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with Pool(1) as pool:
+        held = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.dup(0))
+            task = pool.submit(pool_tasks.add, 1)
+            with pytest.raises(BrokenError, match="Too many open files"):
+                await task
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in held:
+                os.close(fd)
+
+
+async def test_terms_of_a_task_do_not_wait_for_a_worker_that_never_starts() -> None:
+    async with Pool(1, preload=["no_such_module_anywhere"]) as pool:
+        with pytest.raises(BrokenError):
+            await pool.under(cpu_weight=50).run(pool_tasks.add, 1)
 
 
 async def test_an_initializer_that_raises_is_told_with_its_exception(tmp_path: Path) -> None:
