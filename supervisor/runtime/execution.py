@@ -126,8 +126,8 @@ class Execution:
 
     def adopt(self, child: Any) -> None:
         """Watch a child that a template has forked, or take note that it could not."""
-        if child.err == 0:
-            watch_or_undo(self.engine, self.token, child, self._block, -1 if self._root is None else self._root.fd)
+        assert self._launching is not None
+        self._launching.adopt(child)
         self._spawned(child)
 
     def _spawned(self, child: Any, message: str = "") -> None:

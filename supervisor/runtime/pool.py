@@ -15,7 +15,7 @@ from supervisor.runtime.pool_crew import Crew
 from supervisor.runtime.pool_launch import CommandLauncher, PythonLauncher, preparation
 from supervisor.runtime.pool_line import as_line
 from supervisor.runtime.pool_map import Results
-from supervisor.runtime.pool_task import NO_TERMS, AsyncTask, Terms, packed, returned
+from supervisor.runtime.pool_task import UNLIMITED, AsyncTask, TaskLimits, packed, returned
 from supervisor.runtime.request import make_spec
 from supervisor.runtime.supervisor import Supervisor
 
@@ -36,7 +36,7 @@ RESERVED: Final = ("stdin", "input", "pass_fds", "capture_output")
 class Tasks:
     """The ways to give a pool work, under the same terms for every task."""
 
-    def __init__(self, pool: Pool, terms: Terms) -> None:
+    def __init__(self, pool: Pool, terms: TaskLimits) -> None:
         self._pool = pool
         self._terms = terms
 
@@ -76,7 +76,7 @@ class Tasks:
         task = AsyncTask()
         task.content = self._pool._packed(function, args, {})
         task.terms = self._terms
-        if self._terms is NO_TERMS:  # a clock of its own for each: nothing is sent ahead
+        if self._terms is UNLIMITED:  # a clock of its own for each: nothing is sent ahead
             task.batch = batch
         crew.submit(task)
         return task
@@ -144,7 +144,7 @@ class Pool(Tasks):
         self._given = supervisor
         self._own: Supervisor | None = None
         self._crew: Crew | None = None
-        super().__init__(self, NO_TERMS if timeout is None else Terms(timeout_ns=_ns("timeout", timeout)))
+        super().__init__(self, UNLIMITED if timeout is None else TaskLimits(timeout_ns=_ns("timeout", timeout)))
 
     def under(self, *, timeout: Any = None, interrupt: Any = None, **limits: Any) -> Tasks:
         """The same pool with terms for each task: ``await pool.under(timeout="2s", memory_max="512M").run(function)``.

@@ -11,7 +11,7 @@ from supervisor.control.pool import StartLimit, ahead, ended, paced, to_dismiss,
 from supervisor.errors import BrokenError, ClosedError, JobFailed, TaskTimeoutError
 from supervisor.model.outcome import Outcome, Verdict
 from supervisor.model.value import replace
-from supervisor.runtime.pool_task import NO_TERMS, AsyncTask, raised, settle
+from supervisor.runtime.pool_task import UNLIMITED, AsyncTask, raised, settle
 from supervisor.worker.wire import RAISED, READY, RESULT, UNSENT
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ class Crew:
             return
         worker.batch = task.batch
         worker.heard_ns = monotonic_ns()
-        if task.terms is NO_TERMS and not worker.changed_limits:
+        if task.terms is UNLIMITED and not worker.changed_limits:
             worker.give((task,))
         else:
             self._send_under_terms(worker, task)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from supervisor.runtime.pool_crew import Crew
-    from supervisor.runtime.pool_task import Terms
+    from supervisor.runtime.pool_task import TaskLimits
 
     Packed = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], bytes]
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class PoolExecutor(concurrent.futures.Executor):
     """Owns the tasks that other threads have submitted and that the pool's loop has not taken yet."""
 
-    def __init__(self, crew: Crew, packed: Packed, terms: Terms) -> None:
+    def __init__(self, crew: Crew, packed: Packed, terms: TaskLimits) -> None:
         self._crew = crew
         self._packed = packed
         self._terms = terms

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @value
-class Terms:
+class TaskLimits:
     """What one task may take: nanoseconds, limits set on its worker meanwhile, and whether it is asked politely first."""
 
     timeout_ns: int | None = None
@@ -31,7 +31,7 @@ class Terms:
     interrupt_ns: int = 0
 
 
-NO_TERMS = Terms()
+UNLIMITED = TaskLimits()
 
 
 class Batch:
@@ -49,7 +49,7 @@ class AsyncTask(asyncio.Future["Any"]):
     number = 0
     timed_out = False
     content: bytes
-    terms: Terms = NO_TERMS
+    terms: TaskLimits = UNLIMITED
     batch: Batch | None = None
     canceller: Canceller | None = None
 
@@ -72,7 +72,7 @@ class ThreadTask(concurrent.futures.Future["Any"]):
     number = 0
     timed_out = False
     content: bytes
-    terms: Terms = NO_TERMS
+    terms: TaskLimits = UNLIMITED
     batch: Batch | None = None
 
     _begun = False

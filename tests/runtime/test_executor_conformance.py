@@ -70,7 +70,7 @@ class LoopThread:
 def test_a_claim_of_cpython(claim: str) -> None:
     thread = LoopThread()
 
-    class Case(CLAIMS[claim], unittest.TestCase):  # type: ignore[misc]
+    class Case(CLAIMS[claim], unittest.TestCase):  # type: ignore[misc, valid-type]
         worker_count = 5
 
         def setUp(self) -> None:
