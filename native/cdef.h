@@ -27,6 +27,13 @@ int sup_prepare_cgroup(const void *plan, uint64_t size, int cgroup_root_fd, uint
 void sup_remove_cgroup(const void *plan, int cgroup_root_fd, uint64_t job);
 int sup_child_exec(const void *plan, uint64_t size, int cgroup_procs_fd, int listener_socket, int report_fd);
 
+/* ---- template.c: a template forks a worker ---- */
+
+/* Copy the calling process, which must have one thread: the child's parent is the caller's parent, its cgroup the
+ * directory leaf_fd, and the plan's hooks have run in it when this returns 0 there. In the caller: its pid, or -errno;
+ * ret_report: stage, errno and index of the hook that failed, after which the child has ended, or zeros. */
+int sup_template_fork(const void *plan, uint64_t size, int leaf_fd, int32_t ret_report[3]);
+
 /* ---- engine.c: one epoll set for everything a supervisor waits for ---- */
 struct sup_engine;
 

@@ -277,10 +277,12 @@ static int run_hooks(const struct sup_launch *launch, uint32_t first, uint32_t e
 
 int sup_child_setup(const struct sup_launch *launch) { return run_hooks(launch, 0, launch->plan->setup_count); }
 
+int sup_child_hooks(const struct sup_launch *launch) { return run_hooks(launch, launch->plan->setup_count, launch->plan->hook_count); }
+
 __attribute__((noinline)) int sup_child_run(void *argument)
 {
     const struct sup_launch *launch = argument;
-    if (run_hooks(launch, launch->plan->setup_count, launch->plan->hook_count) < 0)
+    if (sup_child_hooks(launch) < 0)
         return 127;
     return exec_first(launch);
 }

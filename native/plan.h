@@ -110,4 +110,7 @@ int sup_child_run(void *launch);
  * filled in. */
 int sup_child_setup(const struct sup_launch *launch);
 
+/* The other hooks alone, for a child that is not going to exec. 0, or -1 with the report filled in. */
+int sup_child_hooks(const struct sup_launch *launch);
+
 #endif

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         InternalError,
         JobFailed,
         OverrunError,
+        RemoteError,
         ReplyError,
         ServiceFailed,
         SpawnError,
         SupervisorError,
+        TaskTimeoutError,
         TimedOutError,
         UnsupportedError,
     )
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.json_log import JsonFormatter
     from supervisor.runtime.pair import run_pair
     from supervisor.runtime.policy_watch import PolicyWatch
+    from supervisor.runtime.pool import Pool
     from supervisor.runtime.run import run
     from supervisor.runtime.service import Service
     from supervisor.runtime.service_group import ServiceGroup
@@ -102,7 +105,9 @@ __all__ = [
     "Peer",
     "Policy",
     "PolicyWatch",
+    "Pool",
     "Recovery",
+    "RemoteError",
     "ReplyError",
     "Resumed",
     "Sandbox",
@@ -120,6 +125,7 @@ __all__ = [
     "StateChanged",
     "Supervisor",
     "SupervisorError",
+    "TaskTimeoutError",
     "TcpCheck",
     "Terminated",
     "Terms",
@@ -136,8 +142,8 @@ __all__ = [
 
 _HOMES = {
     "supervisor.errors": (
-        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError InternalError JobFailed OverrunError "
-        "ReplyError ServiceFailed SpawnError SupervisorError TimedOutError UnsupportedError"
+        "BrokenError BusyError CgroupError ClosedError ConfigError CorruptError InternalError JobFailed OverrunError RemoteError "
+        "ReplyError ServiceFailed SpawnError SupervisorError TaskTimeoutError TimedOutError UnsupportedError"
     ),
     "supervisor.kernel.peer": "Peer connect",
     "supervisor.kernel.policy_files": "load_policy",
@@ -162,6 +168,7 @@ _HOMES = {
     "supervisor.runtime.json_log": "JsonFormatter",
     "supervisor.runtime.pair": "run_pair",
     "supervisor.runtime.policy_watch": "PolicyWatch",
+    "supervisor.runtime.pool": "Pool",
     "supervisor.runtime.run": "run",
     "supervisor.runtime.service": "Service",
     "supervisor.runtime.service_group": "ServiceGroup",

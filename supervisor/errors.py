@@ -9,7 +9,9 @@ refused, or that the caller asked for an exception (``check=True``)::
     ├── UnsupportedError            this host cannot enforce what was asked: .feature, .missing
     ├── SpawnError(OSError)         a job could not be started: .stage, .index
     ├── CgroupError(OSError)        the kernel refused a step on the cgroup tree: .operation
-    ├── JobFailed                   opt-in by check=True: .outcome
+    ├── JobFailed                   opt-in by check=True, and a pool's task whose worker died: .outcome
+    │   └── TaskTimeoutError(TimeoutError)  a task of a pool took longer than it may
+    ├── RemoteError                 what went wrong inside a worker, as text: .text
     ├── BrokenError                 the other side is gone, or broke the rules: .reason, .peer
     │   └── CorruptError            what the other side left in shared memory makes no sense
     ├── OverrunError                a slow reader of a broadcast lost messages: .lost
@@ -96,6 +98,26 @@ class JobFailed(SupervisorError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.outcome,)
+
+
+class TaskTimeoutError(JobFailed, TimeoutError):
+    """A task of a pool took longer than it may, and was stopped; ``outcome`` is that of the worker it took along."""
+
+
+class RemoteError(SupervisorError):
+    """What went wrong inside a worker of a pool, where the exception itself cannot be here; ``text``: the traceback there.
+
+    It is the ``__cause__`` of an exception that a task raised, and is raised itself for a result, or an
+    exception, that cannot be pickled or unpickled.
+    """
+
+    def __init__(self, summary: str, text: str = "") -> None:
+        self.text = text
+        super().__init__(summary, text)
+
+    def __str__(self) -> str:
+        summary = str(self.args[0])
+        return f"{summary}\n\n{self.text.rstrip()}" if self.text else summary
 
 
 class BrokenError(SupervisorError):

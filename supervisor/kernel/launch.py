@@ -27,10 +27,10 @@ def direct_block(plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
     """The block of a launch straight into a cgroup; jobs of one plan that inherit their streams share one."""
     parent = os.getpid()
     if sources != INHERITED:
-        return pack(plan, _complete_hooks(plan.hooks, sources, parent))
+        return pack(plan, complete_hooks(plan.hooks, sources, parent))
     kept = _inheriting.get(id(plan))
     if kept is None or kept[0] is not plan or kept[1] != parent:
-        block = pack(plan, _complete_hooks(plan.hooks, sources, parent))
+        block = pack(plan, complete_hooks(plan.hooks, sources, parent))
         if len(block) > KEPT_MAX_BYTES:
             return block
         if len(_inheriting) >= MEMO_MAX:
@@ -46,7 +46,8 @@ KEPT_MAX_BYTES: Final = 131072
 _inheriting: dict[int, tuple[LaunchPlan, int, bytes]] = {}
 
 
-def _complete_hooks(hooks: tuple[Hook, ...], sources: Mapping[int, int], parent: int) -> tuple[Hook, ...]:
+def complete_hooks(hooks: tuple[Hook, ...], sources: Mapping[int, int], parent: int) -> tuple[Hook, ...]:
+    """The plan's hooks with what only a launch knows: the streams' descriptors and our process id."""
     return _with_parent(_with_streams(hooks, sources), parent)
 
 

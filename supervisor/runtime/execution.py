@@ -124,6 +124,12 @@ class Execution:
         assert self._launching is not None
         self._launching.submit()
 
+    def adopt(self, child: Any) -> None:
+        """Watch a child that a template has forked, or take note that it could not."""
+        assert self._launching is not None
+        self._launching.adopt(child)
+        self._spawned(child)
+
     def _spawned(self, child: Any, message: str = "") -> None:
         launching, self._launching = self._launching, None
         assert launching is not None

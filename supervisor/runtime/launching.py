@@ -7,7 +7,7 @@ import os
 
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.launch import HELPER, HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
-from supervisor.kernel.native import STAGES
+from supervisor.kernel.native import STAGE_NUMBERS, STAGES
 from supervisor.kernel.tree import CgroupTree, HelperTree
 
 TYPE_CHECKING = False
@@ -83,6 +83,14 @@ class Launching:
     def submit(self) -> None:
         """Launch on the engine's spawner threads; a SPAWNED event follows."""
         self._alive = self._engine.submit(self._token, self._block, -1 if self._root is None else self._root.fd)
+
+    def adopt(self, child: Any) -> None:
+        """Watch a child that a template has forked; one that cannot be watched is ended, and ``child.err`` says why."""
+        if child.err == 0:
+            try:
+                watch_or_undo(self._engine, self._token, child, self._block, -1 if self._root is None else self._root.fd)
+            except OSError as error:
+                child.stage, child.err = STAGE_NUMBERS["clone"], error.errno or 5
 
     def _let_go(self) -> None:
         self._streams.release()

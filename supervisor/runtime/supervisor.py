@@ -21,7 +21,7 @@ from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
 from supervisor.runtime.pipe_reader import PipeReader
 from supervisor.runtime.quicken import quicken
-from supervisor.runtime.request import spec_for, text_mode
+from supervisor.runtime.request import Text, spec_for, text_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from supervisor.runtime.event_log import EventReader
-    from supervisor.runtime.request import Command, Text
+    from supervisor.runtime.request import Command
+
+    #: Asks a template to fork with this block into this cgroup: (pid or -1, stage, errno, index).
+    Fork = Callable[[bytes, int], asyncio.Future[tuple[int, int, int, int]]]
 
     Closer = Callable[[bool], Awaitable[object]]
 
@@ -59,6 +62,7 @@ class Supervisor:
         self._idle: asyncio.Future[None] | None = None
         self._closers: list[Closer] = []
         self._closing = False
+        self._forking: tuple[LaunchPlan, bytes] | None = None  # the last plan that was forked, packed
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -216,7 +220,42 @@ class Supervisor:
             raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
         return self._launch(args if isinstance(args, JobSpec) else spec_for(args, mode, options, pipes), mode)
 
-    def _launch(self, spec: JobSpec, text: Text) -> Job:
+    @property
+    def forks(self) -> bool:
+        """Whether a template can fork jobs here: only into a cgroup."""
+        return self._ground is not None and self._ground.root is not None
+
+    async def start_forked(self, spec: JobSpec, fork: Fork) -> Job:
+        """Start a job whose process is not executed but forked, by ``fork``, from the template of a pool.
+
+        Needs :attr:`forks`. Cancelled while the fork is under way, the job is killed. Raises what :meth:`start` raises.
+        """
+        from supervisor.kernel.fork_launch import ForkLaunch, fork_block
+
+        job = self._launch(spec, Text(), forked=True)
+        assert self._ground is not None and self._ground.root is not None
+        execution = job._execution
+        plan = execution.plan
+        if self._forking is None or self._forking[0] is not plan:
+            self._forking = (plan, fork_block(plan))
+        launch = ForkLaunch(plan, self._forking[1], self._ground.root.fd, execution.token)
+        if launch.child.err != 0:
+            self._adopt(job, launch.child)
+        else:
+            fork(self._forking[1], launch.leaf_fd).add_done_callback(lambda done: self._adopt(job, launch.forked(*done.result())))
+        try:
+            await self.changed(job, lambda: job.state != JobState.STARTING)
+        except asyncio.CancelledError:
+            execution.stop(0)
+            raise
+        return job
+
+    def _adopt(self, job: Job, child: Any) -> None:
+        job._execution.adopt(child)
+        job._wake()
+        job._settle()
+
+    def _launch(self, spec: JobSpec, text: Text, *, forked: bool = False) -> Job:
         if not self.is_open or self._engine is None or self._ground is None:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
         plan, host = self._ground.plan(spec)
@@ -226,7 +265,7 @@ class Supervisor:
         try:
             if spec.preexec:
                 execution.launch()
-            else:
+            elif not forked:
                 execution.submit()
         except BaseException:
             execution.release()

@@ -57,6 +57,8 @@ EXAMPLES = (
     errors.CgroupError(16, "Device or resource busy", "job-1/memory.max", "write"),
     errors.JobFailed(Outcome(verdict=Verdict.NONZERO_EXIT, exit=Exit(code=3))),
     errors.BrokenError("closed its end", "worker"),
+    errors.TaskTimeoutError(Outcome(verdict=Verdict.WALL_LIMIT, limits_hit=("wall_time_max",))),
+    errors.RemoteError("in the worker:", "Traceback"),
     errors.CorruptError("damaged"),
     errors.OverrunError(7),
     errors.ServiceFailed("web", "exit-code", "exit 3", Outcome(verdict=Verdict.NONZERO_EXIT, exit=Exit(code=3))),

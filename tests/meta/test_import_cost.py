@@ -45,5 +45,13 @@ def test_the_pure_layers_load_only_themselves(module: str) -> None:
     assert not others
 
 
+def test_a_pools_worker_loads_next_to_nothing() -> None:
+    loaded = loaded_by("supervisor.worker.serve")
+    assert {name for name in loaded if name.startswith("supervisor")} == {"supervisor", "supervisor.worker"} | {
+        f"supervisor.worker.{name}" for name in ("serve", "wire")
+    }
+    assert not loaded & (FORBIDDEN | {"socket", "pickle", "signal", "traceback"})
+
+
 def test_importing_the_package_loads_nothing_at_all() -> None:
     assert loaded_by("supervisor") <= {"supervisor", "__future__"}

@@ -17,7 +17,19 @@ HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "native"
 CLAIMS = re.findall(r"^    X\((\w+)\)", (HERE / "claims.c").read_text(), re.MULTILINE)
 THREADED = [name for name in CLAIMS if "thread" in name or "engine" in name or "output" in name]
-SOURCES = ("plan.c", "spawn.c", "engine.c", "denials.c", "spawner.c", "deadline.c", "output.c", "files.c", "packets.c", "pidfd.c")
+SOURCES = (
+    "plan.c",
+    "spawn.c",
+    "template.c",
+    "engine.c",
+    "denials.c",
+    "spawner.c",
+    "deadline.c",
+    "output.c",
+    "files.c",
+    "packets.c",
+    "pidfd.c",
+)
 #: They run on a borrowed stack in another process's memory, where no sanitizer's run-time library may be called.
 CHILD_HALF = ("child.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c")
 FLAGS = "-std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -fno-omit-frame-pointer".split()

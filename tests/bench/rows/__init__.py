@@ -11,6 +11,7 @@ from tests.bench.rows import (
     exit_latency,
     many,
     messages,
+    pool,
     restart,
     ring,
     sandbox,
@@ -36,6 +37,7 @@ ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "restart": restart.sections,
     "services": services.sections,
     "messages": messages.sections,
+    "pool": pool.sections,
     "soak": soak.sections,
     "syscalls": syscalls.sections,
 }

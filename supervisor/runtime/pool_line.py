@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways of speaking with a worker: frames with our own Python worker, lines with any program."""
+
+from __future__ import annotations
+
+from supervisor.errors import BrokenError, ConfigError
+from supervisor.worker.wire import HEADER, HEADER_BYTES, KIND_BITS, KIND_MASK, LARGE_BYTES, RESULT, TASK, header
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Protocol, TypeAlias
+
+    Body: TypeAlias = bytes | bytearray | memoryview
+    Answer: TypeAlias = tuple[int, int, Body]
+
+    class Speech(Protocol):
+        """How tasks become bytes, and bytes answers."""
+
+        def task(self, number: int, content: bytes) -> tuple[bytes, ...]: ...
+        def feed(self, chunk: bytes) -> list[Answer]: ...
+
+
+#: No answer of a worker may be larger, whatever its header says.
+ANSWER_MAX_BYTES: Final = 1 << 32
+
+
+class Frames:
+    """Owns the bytes of a Python worker's answers that are no whole frame yet."""
+
+    __slots__ = ("_held", "_large", "_wanted")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._large = bytearray()  # of an answer that takes many reads: grows without being copied each time
+        self._wanted = 0
+
+    def task(self, number: int, content: bytes) -> tuple[bytes, ...]:
+        """What to write for one task."""
+        head = header(TASK, number, len(content))
+        return (head + content,) if len(content) < LARGE_BYTES else (head, content)
+
+    def feed(self, chunk: bytes) -> list[Answer]:
+        """The answers that are whole now. Raises :class:`BrokenError` for what no worker of ours says."""
+        if self._wanted:
+            self._large += chunk
+            if len(self._large) < self._wanted:
+                return []
+            held, self._large, self._wanted = bytes(self._large), bytearray(), 0
+        else:
+            held = self._held + chunk if self._held else chunk
+        answers: list[Answer] = []
+        at, length = 0, len(held)
+        while length - at >= HEADER_BYTES:
+            word, number = HEADER.unpack_from(held, at)
+            begin = at + HEADER_BYTES
+            end = begin + (word >> KIND_BITS)
+            if end > length:
+                if end - at > ANSWER_MAX_BYTES:
+                    raise BrokenError(f"a worker announced an answer of {end - begin} bytes")
+                if end - length > LARGE_BYTES:
+                    self._large, self._wanted, self._held = bytearray(held[at:] if at else held), end - at, b""
+                    return answers
+                break
+            answers.append((word & KIND_MASK, number, held[begin:end]))
+            at = end
+        self._held = held[at:]
+        return answers
+
+
+class Lines:
+    """Owns the line that a program is still writing; it answers each line that it reads with one line."""
+
+    __slots__ = ("_held", "_number")
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._number = 0
+
+    def task(self, number: int, content: bytes) -> tuple[bytes, ...]:
+        """What to write for one task."""
+        self._number = number
+        return (content + b"\n",)
+
+    def feed(self, chunk: bytes) -> list[Answer]:
+        """The answer, once its line has ended. Raises :class:`BrokenError` for a line that nobody asked for."""
+        self._held += chunk
+        if len(self._held) > ANSWER_MAX_BYTES:
+            raise BrokenError("a worker's line does not end")
+        line, end, rest = self._held.partition(b"\n")
+        if not end:
+            return []
+        if rest or not self._number:
+            raise BrokenError("a worker said a line that nobody asked for")
+        number, self._number, self._held = self._number, 0, bytearray()
+        return [(RESULT, number, bytes(line))]
+
+
+def as_line(given: object) -> bytes:
+    """A task of a command pool as the bytes of one line. Raises :class:`ConfigError`."""
+    if isinstance(given, str):
+        given = given.encode()
+    if not isinstance(given, bytes) or b"\n" in given:
+        raise ConfigError("line: a pool of commands takes one line, as text or bytes without a line end")
+    return given

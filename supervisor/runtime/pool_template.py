@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers forked from a template that has imported what they need, instead of starting Python for each."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from pickle import dumps
+
+from supervisor.kernel.native import STAGE_NUMBERS
+from supervisor.model.state import JobState
+from supervisor.runtime.pool_launch import PLACE, PythonLauncher
+from supervisor.runtime.pool_task import raised
+from supervisor.runtime.request import make_spec
+from supervisor.worker.wire import MESSAGE_BYTES, PROTOCOL, REPLY, TEMPLATE_READY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+    from typing import Any, Final
+
+    from supervisor.runtime.job import Job
+    from supervisor.runtime.pool_worker import Foreman, Worker
+    from supervisor.runtime.supervisor import Supervisor
+
+    Reply = tuple[int, int, int, int]
+
+CODE: Final = "import sys; sys.path.insert(0, sys.argv[1]); from supervisor.worker.template import main; main()"
+NO_TEMPLATE: Final = (-1, STAGE_NUMBERS["clone"], errno.ECHILD, 0)
+
+
+class Template:
+    """Owns the template's job and the socket over which it is asked to fork; requests are answered in their order."""
+
+    def __init__(self, job: Job, control: socket.socket) -> None:
+        self.job = job
+        self._control = control
+        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self.gone = False
+
+    @classmethod
+    async def start(cls, supervisor: Supervisor, options: Mapping[str, Any], preparation: bytes, preload: Sequence[str]) -> Template:
+        """Start one and wait until it has imported everything. Raises what an import raised there, and OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MESSAGE_BYTES)
+            with theirs:
+                flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+                command = [sys.executable, *flags, "-c", CODE, PLACE, str(theirs.fileno())]
+                job = await supervisor.start(command, pass_fds=(theirs.fileno(),), **{**options, "limits": None})
+            try:
+                ours.send(preparation)
+                ours.send(dumps(list(preload), PROTOCOL))
+                answer = await asyncio.get_running_loop().sock_recv(ours, MESSAGE_BYTES)
+            except OSError:
+                answer = b""
+            except asyncio.CancelledError:
+                await job.kill()
+                raise
+        except BaseException:
+            ours.close()
+            raise
+        made = cls(job, ours)
+        if answer != TEMPLATE_READY:
+            ours.close()
+            outcome = await job.kill() if not answer else await job.wait()
+            raise raised(answer, False) if answer else RuntimeError(f"the template ended before it was ready: {outcome.summary()}")
+        made._loop.add_reader(ours.fileno(), made._on_readable)
+        return made
+
+    def fork(self, block: bytes, fds: Sequence[int]) -> asyncio.Future[Reply]:
+        """Ask for a worker that has ``fds``: its cgroup, its socket, its word; which are the caller's to close."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        try:
+            if self.gone:
+                raise BrokenPipeError
+            socket.send_fds(self._control, [block], list(fds))
+        except OSError:
+            future.set_result(NO_TEMPLATE)
+        else:
+            self._waiting.append(future)
+        return future
+
+    def _on_readable(self) -> None:
+        try:
+            answer = self._control.recv(REPLY.size)
+        except BlockingIOError:
+            return
+        except OSError:
+            answer = b""
+        if len(answer) == REPLY.size:
+            self._waiting.popleft().set_result(REPLY.unpack(answer))
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """It is wanted no more, or has ended; safe to call twice."""
+        if not self.gone:
+            self.gone = True
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()
+            for future in self._waiting:
+                future.set_result(NO_TEMPLATE)
+            self._waiting.clear()
+
+
+class TemplateLauncher(PythonLauncher):
+    """Starts Python workers by asking a template, which is started with the first of them."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        options: Mapping[str, Any],
+        limits: Mapping[str, Any],
+        preparation: bytes,
+        preload: Sequence[str],
+        told: bool,
+    ) -> None:
+        """``told``: workers must be given the preparation too, not only the template: there is an initializer."""
+        super().__init__(supervisor, options, limits, preparation)
+        self._told = told
+        self._template: Template | None = None
+        self._starting = asyncio.Lock()
+        self._spec = make_spec([sys.executable, "-c", CODE], **{**self._options, "stdin": None})  # the template's own streams
+        self._preload = preload
+
+    def hire(self, foreman: Foreman) -> tuple[Worker, Coroutine[Any, Any, Job]]:
+        """As any Python launcher; without an initializer the worker is ready as soon as it is born."""
+        worker, starting = super().hire(foreman)
+        worker.ready = not self._told
+        return worker, starting
+
+    async def _start(self, theirs: socket.socket, word_fd: int) -> Job:
+        try:
+            with theirs:
+                job = await self._forked(theirs.fileno(), word_fd)
+                if job.state == JobState.FAILED and (self._template is None or self._template.gone):
+                    job = await self._forked(theirs.fileno(), word_fd)  # the template had ended: from a new one
+                return job
+        finally:
+            os.close(word_fd)
+
+    async def _forked(self, fd: int, word_fd: int) -> Job:
+        async with self._starting:
+            if self._template is None or self._template.gone:
+                self._template = await Template.start(self._supervisor, self._options, self._preparation, self._preload)
+        template = self._template
+        return await self._supervisor.start_forked(self._spec, lambda block, leaf_fd: template.fork(block, (leaf_fd, fd, word_fd)))
+
+    async def aclose(self) -> None:
+        """End the template and wait for its end."""
+        if self._template is not None:
+            self._template.close()
+            await self._template.job.kill()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers forked from a template: quick, in a cgroup and limits of their own, jobs like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pool_tasks
+import pytest
+from waiting import eventually
+
+from supervisor import BrokenError, JobFailed, Pool, TaskTimeoutError
+
+pytestmark = pytest.mark.requires("cgroup")
+
+
+def template_pid(pool: Pool) -> int:
+    """The job of the pool's supervisor that is no worker."""
+    assert pool._own is not None
+    (pid,) = {job.pid for job in pool._own.jobs} - set(pool.processes)
+    return pid
+
+
+async def test_a_forked_worker_has_the_modules_already_and_is_our_child_in_a_cgroup_of_its_own() -> None:
+    async with Pool(2, preload=["sqlite3"], limits={"limit_nofile": 77}) as pool:
+        assert await pool.run(pool_tasks.loaded, "sqlite3")
+        assert await pool.run(pool_tasks.parent) == os.getpid()
+        assert await pool.run(pool_tasks.soft_limit, resource.RLIMIT_NOFILE) == 77
+        template = Path(f"/proc/{template_pid(pool)}/cgroup").read_text(encoding="ascii").rstrip().rpartition("\n")[2]
+        assert await pool.run(pool_tasks.cgroup) != template
+
+
+async def test_without_a_cgroup_each_worker_imports_by_itself(no_cgroup: None) -> None:
+    async with Pool(1, preload=["sqlite3"]) as pool:
+        assert await pool.run(pool_tasks.loaded, "sqlite3")
+
+
+async def test_numpy_works_in_forked_workers_threads_of_its_own_included() -> None:
+    async with Pool(2, min_processes=2, preload=["numpy"]) as pool:
+        assert await pool.map(pool_tasks.multiply, [400] * 6) == [400.0**3] * 6
+
+
+async def test_forked_workers_do_not_draw_the_same_numbers() -> None:
+    async with Pool(1, preload=["numpy.random"], max_tasks=1) as pool:
+        assert len(set(await pool.map(pool_tasks.draw, *[[]])) | {await pool.run(pool_tasks.draw) for _ in range(4)}) == 4
+
+
+async def test_the_death_of_a_forked_worker_has_an_outcome_and_another_takes_its_place(tmp_path: Path) -> None:
+    async with Pool(1, preload=["json"]) as pool:
+        for function, argument, code, number in ((pool_tasks.leave, 3, 3, None), (pool_tasks.crash, 11, None, 11)):
+            with pytest.raises(JobFailed) as caught:
+                await pool.run(function, argument)
+            assert (caught.value.outcome.exit.code, caught.value.outcome.exit.signal) == (code, number)
+            assert caught.value.outcome.usage.cpu_ns is not None
+        with pytest.raises(TaskTimeoutError):
+            await pool.under(timeout="100ms").run(pool_tasks.nap, 60)
+        with pytest.raises(JobFailed):
+            await pool.run(pool_tasks.leave_a_child, str(tmp_path / "trace"))
+        assert await pool.run(pool_tasks.add, 1) == 2
+
+
+async def test_a_template_that_died_is_replaced() -> None:
+    async with Pool(1, preload=["json"], max_tasks=1) as pool:
+        await pool.run(pool_tasks.add, 1)
+        for _ in range(3):
+            os.kill(template_pid(pool), signal.SIGKILL)
+            assert await pool.run(pool_tasks.add, 1) == 2
+            assert await pool.run(pool_tasks.add, 1) == 2
+
+
+async def test_a_module_that_cannot_be_imported_is_told_with_its_exception() -> None:
+    async with Pool(1, preload=["no_such_module_anywhere"]) as pool:
+        with pytest.raises(BrokenError, match="no_such_module_anywhere") as caught:
+            await pool.run(pool_tasks.add, 1)
+        assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+async def test_a_module_that_keeps_a_thread_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "threaded.py").write_text("import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        async with Pool(1, preload=["threaded"]) as pool:
+            with pytest.raises(BrokenError, match="started 1 threads that outlive a fork"):
+                await pool.run(pool_tasks.add, 1)
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+async def test_limits_that_cannot_be_put_on_a_fork_fail_the_start_and_leave_nothing() -> None:
+    async with Pool(1, preload=["json"], cwd="/no/such/place") as pool:
+        with pytest.raises(BrokenError, match="working_directory"):
+            await pool.run(pool_tasks.add, 1)
+
+
+async def test_many_forks_leave_no_child_behind() -> None:
+    async with Pool(3, preload=["json"], max_tasks=1) as pool:
+        assert await pool.map(pool_tasks.add, range(60)) == list(range(1, 61))
+        await asyncio.sleep(0)
+        assert eventually(lambda: len(pool.processes) <= 3)
