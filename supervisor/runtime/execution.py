@@ -240,6 +240,8 @@ class Execution:
 
     def _end_rest(self, tree: CgroupTree) -> None:
         """What the main process left behind goes with it, and the kernel tells when it has; tried again when it fails."""
+        if self.state != JobState.STOPPING:
+            self._become(JobState.STOPPING)
         now_ns = native.now_ns()
         try:
             tree.kill()
