@@ -143,6 +143,11 @@ int sup_inotify_new(void);                        /* non-blocking, close-on-exec
 int sup_inotify_add(int fd, const char *path);    /* a directory: what changes which file a name in it means; returns the watch */
 uint64_t sup_now(void); /* CLOCK_MONOTONIC, ns */
 
+/* ---- beneath.c ---- */
+/* A descriptor of what lies below dir_fd, through no link of any kind, or -errno: -EXDEV it would leave the directory, -ELOOP a
+ * link, -EAGAIN renamed meanwhile, -ENOSYS before Linux 5.6. */
+int sup_open_beneath(int dir_fd, const char *path, uint64_t flags, uint64_t mode);
+
 /* ---- ring.c: messages through shared memory; one thread at a time uses an end ---- */
 struct sup_ring;
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.peer import Peer, connect
     from supervisor.kernel.policy_files import load_policy
     from supervisor.kernel.sealed import Sealed
+    from supervisor.model.changes import FileChange
     from supervisor.model.check import ExecCheck, FdCheck, Health, HttpCheck, LogCheck, TcpCheck
     from supervisor.model.codec import MSGPACK, PICKLE
     from supervisor.model.events import Error, LimitHit, LimitsChanged, Output, Overflow, Paused, Resumed, Started, StateChanged, Terminated
@@ -45,8 +46,10 @@ if TYPE_CHECKING:
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
     from supervisor.model.service import Recovery, ServiceSpec
     from supervisor.model.service_state import ServiceResult, ServiceState
+    from supervisor.model.session import Record
     from supervisor.model.spec import DEVNULL, PIPE, STDOUT, JobSpec
     from supervisor.model.state import JobState
+    from supervisor.model.transfer import Collected, CollectedFile, TransferCaps
     from supervisor.runtime.channel import Channel
     from supervisor.runtime.exchange import Exchange
     from supervisor.runtime.job import Job
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.run import run
     from supervisor.runtime.service import Service
     from supervisor.runtime.service_group import ServiceGroup
+    from supervisor.runtime.session import Session
     from supervisor.runtime.shared_memory import SharedMemory
     from supervisor.runtime.start import start
     from supervisor.runtime.supervisor import Supervisor
@@ -75,6 +79,8 @@ __all__ = [
     "CgroupError",
     "Channel",
     "ClosedError",
+    "Collected",
+    "CollectedFile",
     "ConfigError",
     "CorruptError",
     "Error",
@@ -82,6 +88,7 @@ __all__ = [
     "ExecCheck",
     "Exit",
     "FdCheck",
+    "FileChange",
     "Health",
     "HttpCheck",
     "InternalError",
@@ -106,6 +113,7 @@ __all__ = [
     "Policy",
     "PolicyWatch",
     "Pool",
+    "Record",
     "Recovery",
     "RemoteError",
     "ReplyError",
@@ -118,6 +126,7 @@ __all__ = [
     "ServiceResult",
     "ServiceSpec",
     "ServiceState",
+    "Session",
     "SharedMemory",
     "SpawnError",
     "StartError",
@@ -130,6 +139,7 @@ __all__ = [
     "Terminated",
     "Terms",
     "TimedOutError",
+    "TransferCaps",
     "UnsupportedError",
     "Usage",
     "Verdict",
@@ -161,7 +171,11 @@ _HOMES = {
     "supervisor.model.service": "Recovery ServiceSpec",
     "supervisor.model.service_state": "ServiceResult ServiceState",
     "supervisor.model.spec": "DEVNULL PIPE STDOUT JobSpec",
+    "supervisor.model.session": "Record",
     "supervisor.model.state": "JobState",
+    "supervisor.model.transfer": "Collected CollectedFile TransferCaps",
+    "supervisor.model.changes": "FileChange",
+    "supervisor.runtime.session": "Session",
     "supervisor.runtime.channel": "Channel",
     "supervisor.runtime.exchange": "Exchange",
     "supervisor.runtime.job": "Job",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final
 
+    from supervisor.model.transfer import Collected
+
 
 class Verdict:
     """The one-word cause of an end; ``outcome.verdict`` holds one of these texts."""
@@ -110,7 +112,7 @@ class Outcome:
     ``limits_hit``: every limit touched, the cause first. ``sources``: usage field → where the number
     came from. ``enforcement``: limit → the mechanism that held it (and ``tree``: what held the tree).
     ``denied_syscalls``: how often the job's filter denied each system call.
-    ``stdout`` and ``stderr`` are the collected bytes (or text), ``None`` when not collected.
+    ``stdout`` and ``stderr`` are the collected bytes (or text), ``None`` when not collected; ``collected``: files, where asked for.
     """
 
     verdict: str
@@ -127,6 +129,7 @@ class Outcome:
     stdout: Any = None
     stderr: Any = None
     truncated: bool = False
+    collected: Collected | None = None
 
     @property
     def ok(self) -> bool:
@@ -187,6 +190,8 @@ class Outcome:
             "error": plain(self.error),
             "denied_syscalls": dict(self.denied_syscalls),
         }
+        if self.collected is not None:
+            made["collected"] = self.collected.to_dict()
         if streams:
             made |= {"stdout": _json_text(self.stdout), "stderr": _json_text(self.stderr), "truncated": self.truncated}
         return made

@@ -25,8 +25,10 @@ from supervisor.runtime.launching import Launching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final, Protocol
 
+    from supervisor.kernel.cgroup import Cgroup
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.kernel.deadline import Deadline
     from supervisor.kernel.denials import Denials
@@ -64,6 +66,7 @@ class Execution:
         "ending",
         "engine",
         "guarded",
+        "keep",
         "observer",
         "outcome",
         "pid",
@@ -97,6 +100,7 @@ class Execution:
         if (peaks := self._clock.peaks) is not None:
             self._end.peaks = peaks
         self._deadline: Deadline | None = None
+        self.keep: Callable[[Cgroup], None] | None = None  # who takes over what the main process leaves behind; None: it is ended
         self.guarded = False  # the driver may be late: native code watches the wall-clock limit too
         self._denials: Denials | None = None
         self.streams = Streams(engine, self.token, spec, plan)
@@ -228,9 +232,10 @@ class Execution:
         self.tree.pidfd = -1
         self._end.take_exit(event)
         self._hear_deadline()
-        if event.populated == 0:
+        if event.populated == 0 or (self.keep is not None and not self.causes):
             self._end.empty = True
             return
+        self.keep = None
         self._end_rest(self.tree)
 
     def _end_rest(self, tree: CgroupTree) -> None:
@@ -470,7 +475,9 @@ class Execution:
         cgroup = self.tree.cgroup if self.tree is not None else None
         if isinstance(self.tree, HelperTree):
             self.tree.close()
-        if cgroup is not None:
+        if cgroup is not None and self.keep is not None and cgroup.is_populated():
+            self.keep(cgroup)
+        elif cgroup is not None:
             try:
                 cgroup.remove(tuple([step.path for step in self.plan.cgroup_steps if step.path and not step.text]))
             except OSError as error:

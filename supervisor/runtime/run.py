@@ -11,6 +11,7 @@ from supervisor.runtime.request import make_spec, text_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from supervisor.model.outcome import Outcome
@@ -25,6 +26,8 @@ def run(
     encoding: str | None = None,
     errors: str | None = None,
     universal_newlines: bool | None = None,
+    files: Mapping[str, Any] | None = None,
+    collect: str | Iterable[str] = (),
     **options: Any,
 ) -> Outcome:
     """Run a command (or a :class:`JobSpec`) to its end inside limits and return its :class:`Outcome`.
@@ -34,6 +37,9 @@ def run(
     ``limits`` (a :class:`Limits` or a dict of them), ``best_effort``, ``kill_grace``, ``preexec``,
     ``nice``, ``oom_score_adjust``, ``cpu_affinity``, ``no_new_privileges``. ``stdout=PIPE`` collects.
 
+    ``files`` (name to bytes, or to a Path to copy) and ``collect`` (patterns such as ``"out/*.txt"``) make a work directory for
+    the job, at /work in a strict sandbox: what matches at its end is ``outcome.collected``, and the directory is removed.
+
     A job that breaks a limit, fails or cannot be started is an outcome; with ``check=True`` everything
     but ``ok`` raises :class:`JobFailed`. Raises :class:`ConfigError` for wrong arguments and
     :class:`UnsupportedError` for limits this host cannot enforce, before anything is started. On
@@ -42,7 +48,12 @@ def run(
     mode = text_mode(text, encoding, errors, universal_newlines)
     if isinstance(args, JobSpec) and options:
         raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
-    outcome = run_spec(args if isinstance(args, JobSpec) else make_spec(args, text=mode, **options))
+    if files or collect:
+        from supervisor.runtime.files import run_with_files
+
+        outcome = run_with_files(args, mode, files or {}, collect, options)
+    else:
+        outcome = run_spec(args if isinstance(args, JobSpec) else make_spec(args, text=mode, **options))
     if mode.encoding is not None:
         outcome = replace(outcome, stdout=mode.decode(outcome.stdout), stderr=mode.decode(outcome.stderr))
     if check and not outcome.ok:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
+    from supervisor.kernel.cgroup import Cgroup
+    from supervisor.kernel.cgroup_root import CgroupRoot
+    from supervisor.model.host import Host
     from supervisor.runtime.event_log import EventReader
     from supervisor.runtime.request import Command
 
@@ -255,12 +258,22 @@ class Supervisor:
         job._wake()
         job._settle()
 
-    def _launch(self, spec: JobSpec, text: Text, *, forked: bool = False) -> Job:
+    def _launch(
+        self,
+        spec: JobSpec,
+        text: Text,
+        root: CgroupRoot | None = None,
+        keep: Callable[[Cgroup], None] | None = None,
+        *,
+        forked: bool = False,
+    ) -> Job:
+        """``root``: where the job's cgroup is made, unless in our own; ``keep``: who takes over what it leaves behind."""
         if not self.is_open or self._engine is None or self._ground is None:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
         plan, host = self._ground.plan(spec)
-        execution = Execution(self._engine, spec, plan, host, self._ground.root)
+        execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
         execution.guarded = True
+        execution.keep = keep
         job = Job(self, execution, text)
         try:
             if spec.preexec:
@@ -274,6 +287,12 @@ class Supervisor:
         if spec.preexec:
             job._settle()
         return job
+
+    def stands_on(self) -> tuple[CgroupRoot | None, Host]:
+        """Our cgroup subtree, or None without one, and the host's facts; raises :class:`ClosedError` outside the scope."""
+        if not self.is_open or self._ground is None:
+            raise ClosedError("the supervisor is not open: use it inside 'async with'")
+        return self._ground.root, self._ground.host
 
     async def changed(self, job: Job, done: Callable[[], bool]) -> None:
         """Wait until ``done()`` is true; looked at after everything that happens to the job."""
