@@ -25,6 +25,8 @@ OTHER: Final[Mapping[str, tuple[str, bool, str]]] = {
     "user": ("USER", False, "run as this user (name or number)"),
     "group": ("GROUP", False, "run as this group"),
     "working-directory": ("DIR", False, "start there"),
+    "file": ("SRC:NAME", True, "copy a file into a work directory of the command's own, where it starts"),
+    "collect": ("PATTERN:DIR", True, "copy what matches out of that directory at the end; no link is followed"),
     "setenv": ("NAME=VALUE", True, "set a variable of the environment"),
     "clear-env": ("", False, "start with an empty environment (PATH is kept)"),
     "stdin": ("PATH", False, "read standard input from a file"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from supervisor.cli.terminal import Terminal
+    from supervisor.cli.work import Work
     from supervisor.kernel.files import ResultFile
     from supervisor.model.outcome import Outcome
     from supervisor.model.policy.policy import Policy
@@ -64,6 +65,11 @@ class _Run:
         self._result: ResultFile | None = None
         self._execution: Execution | None = None
         self._shared_group = True
+        self._work: Work | None = None
+        if {"file", "collect"} & parsed.lists.keys():
+            from supervisor.cli.work import Work
+
+            self._work = Work(parsed.lists.get("file", []), parsed.lists.get("collect", []))
         if not parsed.command:
             raise ConfigError("the command is missing; see 'ringfence run --help'")
         to_stdout = parsed.flag("json") or parsed.values.get("result") == "-"
@@ -81,16 +87,23 @@ class _Run:
 
                 self._result = ResultFile(self.parsed.values["result"])
             spec = self._spec(limits, best_effort)
+            if self._work is not None:
+                spec = self._work.prepare(spec)
             ground = Ground(self.parsed.values.get("cgroup", ""))
             if self.parsed.flag("explain"):
                 from supervisor.model.plan import explain
 
                 print_text(explain(ground.plan(spec)[0]))
                 return 0
-            return self._report(self._drive(spec, ground))
+            outcome = self._drive(spec, ground)
+            for line in [] if self._work is None else self._work.collect():
+                complain(line)
+            return self._report(outcome)
         finally:
             if ground is not None:
                 ground.close()
+            if self._work is not None and (left := self._work.close()):
+                complain(left)
             if self._result is not None:
                 self._result.close()
             for fd in self._opened:
