@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections import deque
+from contextlib import contextmanager
 
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.audit_file import AuditFile
@@ -26,7 +27,7 @@ from supervisor.runtime.supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, Final, TypeVar
 
     from supervisor.model.changes import Look
@@ -88,6 +89,9 @@ class Session:
         self._work: WorkDirectory | None = None
         self._allowance: Allowance | None = None
         self._number = 0
+        self._users = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._closing = False
         self.env: dict[str, str] = {}
         self.records: deque[Record] = deque(maxlen=RECORDS_KEPT)
 
@@ -127,21 +131,19 @@ class Session:
     async def aclose(self, *, at_once: bool = False) -> None:
         """End what still runs, remove what the session made; safe to call twice. Cancelled meanwhile, it finishes first."""
         closing = asyncio.ensure_future(self._close(at_once))
-        cancelled = None
-        while not closing.done():
-            try:
-                await asyncio.wait([closing])
-            except asyncio.CancelledError as request:
-                cancelled = request
+        cancelled = await _finished(closing)
         closing.result()
         if cancelled is not None:
             raise cancelled
 
     async def _close(self, at_once: bool) -> None:
-        for job in self._supervisor.jobs:
-            await (job.kill() if at_once else job.terminate())
+        self._closing = True
+        await asyncio.gather(*[job.kill() if at_once else job.terminate() for job in self._supervisor.jobs], return_exceptions=True)
         while self._supervisor.jobs:
             await asyncio.sleep(0)  # until their cgroups are removed
+        while self._users:  # calls of other tasks, whose commands have just been ended
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
         if self._allowance is not None:
             self._allowance.stop()
             await self._in_thread(self._allowance.close)
@@ -154,11 +156,13 @@ class Session:
 
     async def put(self, files: Mapping[str, Any]) -> None:
         """Place files in the work directory: names to bytes, or to Paths to copy. Raises as :meth:`WorkDirectory.put`."""
-        await self._in_thread(self._open().put, files)
+        with self._using() as work:
+            await self._in_thread(work.put, files)
 
     async def collect(self, patterns: str | Iterable[str], into: str | os.PathLike[str] | None = None) -> Collected:
         """The files that match, in memory or below the directory ``into``; what is left out is named with the reason."""
-        return await self._in_thread(self._open().collect, patterns, self._caps, into)
+        with self._using() as work:
+            return await self._in_thread(work.collect, patterns, self._caps, into)
 
     async def run(
         self,
@@ -178,18 +182,26 @@ class Session:
 
         Takes what :meth:`Supervisor.run` takes; ``cwd`` is relative to the work directory, ``env`` goes over the
         session's. Commands may overlap; each then sees the changes of the others. Raises :class:`ClosedError` when a limit of
-        the session is spent. Cancelled, it kills the command, waits for its end and records it.
+        the session is spent, and OSError when the record cannot be written to the audit file; it is in :attr:`records` then.
+        Cancelled, it kills the command, waits for its end and records it.
         """
         mode = text_mode(text, encoding, errors)
-        spec = self._spec(args, mode, cwd, env, options)
         kept = _background(background or self._background) == KEEP
+        with self._using() as work:
+            spec = self._spec(args, mode, cwd, env, options)
+            if files:
+                await self._in_thread(work.put, files)
+            job, outcome = await self._run(spec, mode, kept)
+            await job.wait()  # raises where text was asked for and the output is none
+            return replace(outcome, collected=await self._in_thread(work.collect, collect, self._caps)) if collect else outcome
+
+    async def _run(self, spec: JobSpec, mode: Text, kept: bool) -> tuple[Job, Outcome]:
         allowance = self._allowance
         assert allowance is not None
         if kept:
             allowance.check_keep(spec)
-        if files:
-            await self.put(files)
         before = await self._look()
+        self._open()  # it may be closing by now
         hits, began_ns = allowance.hits(), time.time_ns()
         spec = replace(spec, limits=tighten(spec.limits, allowance.left()))  # raises when nothing is left
         job = self._supervisor._launch(spec, mode, allowance.root, allowance.keep if kept else None)
@@ -197,14 +209,12 @@ class Session:
         self._number += 1
         number = self._number
         cancelled = await self._ended(job)
-        outcome = job.outcome
-        assert outcome is not None
-        outcome = blame(outcome, allowance.hits(), hits)
+        assert job.outcome is not None
+        outcome = blame(job.outcome, allowance.hits(), hits)
         cancelled = await self._record(number, began_ns, outcome, before) or cancelled
         if cancelled is not None:
             raise cancelled
-        await job.wait()  # raises where text was asked for and the output is none
-        return replace(outcome, collected=await self.collect(collect)) if collect else outcome
+        return job, outcome
 
     def _spec(self, args: Command, mode: Text, cwd: str, env: Mapping[str, str] | None, options: dict[str, Any]) -> JobSpec:
         refused = [name for name in ("sandbox", "user", "group", "policy") if name in options]
@@ -241,12 +251,7 @@ class Session:
 
     async def _record(self, number: int, began_ns: int, outcome: Outcome, before: Look) -> asyncio.CancelledError | None:
         looking = asyncio.ensure_future(self._look())
-        cancelled = None
-        while not looking.done():
-            try:
-                await asyncio.wait([looking])
-            except asyncio.CancelledError as request:
-                cancelled = request
+        cancelled = await _finished(looking)
         after = looking.result()
         assert self._allowance is not None
         kept = self._allowance.ended(after, outcome)
@@ -265,15 +270,45 @@ class Session:
         return cancelled
 
     async def _look(self) -> Look:
-        return await self._in_thread(self._open().look, self._caps)
+        assert self._work is not None
+        return await self._in_thread(self._work.look, self._caps)
+
+    @contextmanager
+    def _using(self) -> Iterator[WorkDirectory]:
+        """A call is under way: the session closes after it. Raises :class:`ClosedError`."""
+        work = self._open()
+        self._users += 1
+        try:
+            yield work
+        finally:
+            self._users -= 1
+            if not self._users and self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
 
     def _open(self) -> WorkDirectory:
-        if self._work is None:
+        if self._work is None or self._closing:
             raise ClosedError("the session is not open: use it inside 'async with'")
         return self._work
 
     async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+        """Cancelled, it waits for the thread before the cancellation goes on: nothing of ours works in a directory that is removed."""
+        doing = asyncio.get_running_loop().run_in_executor(None, function, *args)
+        cancelled = await _finished(doing)
+        if cancelled is not None:
+            doing.exception()
+            raise cancelled
+        return doing.result()
+
+
+async def _finished(doing: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until it is done, whatever happens to us; the cancellation that came meanwhile, if one did."""
+    cancelled = None
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as request:
+            cancelled = request
+    return cancelled
 
 
 def _background(given: str) -> str:
