@@ -204,7 +204,7 @@ class Session:
         self._open()  # it may be closing by now
         hits, began_ns = allowance.hits(), time.time_ns()
         spec = replace(spec, limits=tighten(spec.limits, allowance.left()))  # raises when nothing is left
-        job = self._supervisor._launch(spec, mode, root=allowance.root, keep=allowance.keep if kept else None)
+        job = self._supervisor._launch(spec, mode, allowance.root, allowance.keep if kept else None)
         allowance.began()
         self._number += 1
         number = self._number

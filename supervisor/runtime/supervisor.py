@@ -262,13 +262,12 @@ class Supervisor:
         self,
         spec: JobSpec,
         text: Text,
-        *,
-        forked: bool = False,
         root: CgroupRoot | None = None,
         keep: Callable[[Cgroup], None] | None = None,
+        *,
+        forked: bool = False,
     ) -> Job:
-        """``forked``: its process comes from a template; ``root``: where the job's cgroup is made, unless in our own;
-        ``keep``: who takes over what it leaves behind."""
+        """``root``: where the job's cgroup is made, unless in our own; ``keep``: who takes over what it leaves behind."""
         if not self.is_open or self._engine is None or self._ground is None:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
         plan, host = self._ground.plan(spec)
