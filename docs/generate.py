@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the generated pages of docs/reference: limits.md, syscalls.md, policy-files.md, policies.md.
+"""Write the generated pages of docs/reference: limits.md, syscalls.md, policy-files.md, policies.md, hostile.md.
 
     python docs/generate.py            write the pages
     python docs/generate.py --check    exit 1 when a page is not what the code says
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import generate_hostile
 import generate_policies
 import generate_syscalls
 
@@ -206,6 +207,7 @@ def main(arguments: list[str]) -> int:
 PAGES: Final = {
     "limits.md": limits_page,
     "syscalls.md": generate_syscalls.page,
+    "hostile.md": generate_hostile.page,
     "policy-files.md": generate_policies.files_page,
     "policies.md": generate_policies.library_page,
 }

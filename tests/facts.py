@@ -228,5 +228,6 @@ PROBES: dict[str, Callable[[], str]] = {
     "core": _core,
     "isolate": _isolate,
     "runexec": lambda: "" if runexec_path() else "BenchExec is not installed",
+    "x86_64": lambda: "" if os.uname().machine == "x86_64" else f"this is {os.uname().machine}",
     "network": lambda: "the virtual machine has no network" if missing("vm") == "" else "",
 }
