@@ -58,6 +58,18 @@ static int texts_fit(const struct sup_plan *plan, const struct sup_hook *hook, u
     return off == end;
 }
 
+/* Two texts, and b more, none of them empty: its first character says how the place is kept. */
+static int tmpfs_fits(const struct sup_plan *plan, const struct sup_hook *hook)
+{
+    if (hook->b < 0 || hook->b > SUP_KEEP_MAX || !texts_fit(plan, hook, 2 + (uint32_t)hook->b, 0))
+        return 0;
+    uint32_t off = text_end(plan, hook, text_end(plan, hook, hook->data_off));
+    for (; off < hook->data_off + hook->data_len; off = text_end(plan, hook, off))
+        if (*at(plan, off) == '\0')
+            return 0;
+    return 1;
+}
+
 static int rules_fit(const struct sup_plan *plan, const struct sup_hook *hook)
 {
     uint32_t off = hook->data_off, end = hook->data_off + hook->data_len;
@@ -94,7 +106,7 @@ static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
     case SUP_STAGE_ROOT:
     case SUP_STAGE_PLACE:
     case SUP_STAGE_BIND: return texts_fit(plan, hook, 2, 0);
-    case SUP_STAGE_TMPFS: return hook->b >= 0 && hook->b <= SUP_KEEP_MAX && texts_fit(plan, hook, 2 + (uint32_t)hook->b, 0);
+    case SUP_STAGE_TMPFS: return tmpfs_fits(plan, hook);
     case SUP_STAGE_OVERLAY: return texts_fit(plan, hook, 4, 0);
     case SUP_STAGE_LANDLOCK: return rules_fit(plan, hook);
     default: return 1;

@@ -198,7 +198,7 @@ def data_fits(stage: str, arg: int, a: int, b: int, data: bytes) -> bool:
         count = arg if stage == "proc" else TEXTS[stage]
         return data.count(b"\0") == count and (data.endswith(b"\0") or not data)
     if stage == "tmpfs":
-        return 0 <= b <= 64 and data.count(b"\0") == 2 + b and data.endswith(b"\0")
+        return 0 <= b <= 64 and data.count(b"\0") == 2 + b and data.endswith(b"\0") and b"" not in data.split(b"\0")[2:-1]
     if stage == "landlock":
         while data:
             end = data.find(b"\0", 8)
@@ -343,6 +343,14 @@ def judge(block: bytes) -> None:
     """Native code and this file agree on the block, and nobody crashes."""
     if harmless(block):
         assert native_takes(block) == sound(block)
+
+
+@pytest.mark.parametrize(("kept", "taken"), [((b"rx", b"wy"), True), ((b"r",), True), ((b"",), False), ((b"rx", b""), False)])
+def test_a_place_to_keep_is_never_empty(kept: tuple[bytes, ...], taken: bool) -> None:
+    """Its first character is read and its path begins behind that, which for an empty one is somebody else's text."""
+    data = b"".join(text + b"\0" for text in (b"tmp", b"size=1", *kept))
+    hooks = (Hook(stage="tmpfs", text="", b=len(kept), data=data),)
+    assert native_takes(pack(replace(a_plan(), hooks=hooks), hooks)) == taken
 
 
 @pytest.mark.parametrize("cut", range(len(a_block())))
