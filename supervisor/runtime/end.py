@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from supervisor.kernel.native import STAGES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -76,6 +78,11 @@ class End:
         self.switches = notice.voluntary_switches, notice.involuntary_switches
         self.tree_us = (notice.tree_user_us, notice.tree_system_us)
         self.unreaped = notice.left > 0
+
+    def take_failure(self, notice: Any) -> None:
+        """The init helper says which step failed (FAILED); one that says a step there is none of has itself failed."""
+        known = 0 < notice.stage < len(STAGES)
+        self.start_failure = (STAGES[notice.stage] if known else "helper", notice.err, max(notice.index, 0))
 
 
 def _exit(code: int, detail: int) -> Exit:

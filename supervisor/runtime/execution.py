@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 from supervisor.kernel import native
-from supervisor.kernel.native import DENIED, EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED, STAGES
+from supervisor.kernel.native import DENIED, EMPTY, EXITED, OUTPUT_LIMIT, READY, SPAWNED
 from supervisor.kernel.streams import Streams
 from supervisor.kernel.tree import ENDED, FAILED, LISTENER, STARTED, CgroupTree, HelperTree
 from supervisor.model.state import JobState
@@ -202,7 +202,7 @@ class Execution:
             assert isinstance(self.tree, HelperTree)
             self._listen(self.tree.take_listener())
         elif notice.kind == FAILED:
-            self._end.start_failure = (STAGES[notice.stage], notice.err, notice.index)
+            self._end.take_failure(notice)
         elif notice.kind == ENDED:
             self._clock.ended()  # what the helper's own end takes is not the job's time
             self._end.take_notice(notice)

@@ -86,7 +86,7 @@ def run(folder: Path, seconds: float, seed: int) -> subprocess.CompletedProcess[
     for number, block in enumerate(blocks()):
         seeds.append(folder / f"seed-{number}")
         seeds[-1].write_bytes(block)
-    command = [build(folder), str(seconds), str(seed), folder / "find", *seeds]
+    command = [str(word) for word in (build(folder), seconds, seed, folder / "find", *seeds)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

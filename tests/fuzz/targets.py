@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.limit_kinds import LIMITS
+from tests.fuzz.commands import command_line, isolate, notices, runexec, timeout, words
 
 if TYPE_CHECKING:
     from supervisor.model.convert.converted import Converted
@@ -28,11 +29,6 @@ class Target(NamedTuple):
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
-
-
-def _words(raw: bytes) -> list[str]:
-    """An argument a line; what is no UTF-8 arrives as Python passes it on."""
-    return [line.decode("utf-8", "surrogateescape") for line in raw.split(b"\n") if b"\0" not in line]
 
 
 def policy(raw: bytes) -> str:
@@ -62,20 +58,6 @@ def policy(raw: bytes) -> str:
     return "; ".join(problem.message for problem in found) if isinstance(found, tuple) else "more is needed"
 
 
-def run_options(raw: bytes) -> None:
-    """The options of ``ringfence run`` up to the specification, which looks nothing up."""
-    from supervisor.cli.options import parse
-    from supervisor.model.limits import Limits
-    from supervisor.model.spec import JobSpec, grace_ns
-
-    parsed = parse(_words(raw))
-    device = {name for name, kind in LIMITS.items() if kind.unit == "devices"}
-    limits = Limits(**{name: texts if name in device else texts[-1] for name, texts in parsed.limits.items()})
-    if "kill-grace" in parsed.values:
-        grace_ns(parsed.values["kill-grace"])
-    JobSpec(argv=parsed.command or ["true"], limits=limits, working_directory=parsed.values.get("working-directory"))
-
-
 def reference(raw: bytes) -> None:
     """What stands behind ``--policy``."""
     from supervisor.model.policy.reference import parse_reference
@@ -87,14 +69,14 @@ def isolate_options(raw: bytes) -> str:
     """isolate's command line, and the profile made from it."""
     from supervisor.model.convert.isolate import convert_isolate
 
-    return _reads_back(convert_isolate(_words(raw)))
+    return _reads_back(convert_isolate(words(raw)))
 
 
 def docker(raw: bytes) -> str:
     """docker's command line, and the profile made from it."""
     from supervisor.model.convert.docker import convert_docker
 
-    return _reads_back(convert_docker(_words(raw)))
+    return _reads_back(convert_docker(words(raw)))
 
 
 def unit(raw: bytes) -> str:
@@ -161,7 +143,57 @@ TARGETS: Final[dict[str, Target]] = {
     "policy": Target(policy, (), (*_TOML, *_AMOUNTS, *_NAMES, *_KEYS)),
     "reference": Target(reference, (ConfigError,), (b"#", b"/", b".toml")),
     "run_options": Target(
-        run_options, (ConfigError,), (*_AMOUNTS, *(b"--" + name.replace(b"_", b"-") + b"=" for name in _NAMES), b"-p", b"--", b"\n")
+        command_line,
+        (ConfigError, UnsupportedError),
+        (
+            *_AMOUNTS,
+            *(b"--" + name.replace(b"_", b"-") + b"=" for name in _NAMES),
+            *(b"\n--sandbox=" + level for level in (b"none", b"basic", b"strict")),
+            *(b"--bind=", b":rw", b"--network=loopback", b"--setenv=", b"--umask=", b"--nice=", b"--cpu-affinity=", b"--best-effort="),
+            *(b"-p", b"--", b"\n", b"/usr/x", b".."),
+        ),
+    ),
+    "isolate": Target(
+        isolate,
+        (ConfigError, UnsupportedError),
+        (
+            *_AMOUNTS,
+            b"--run",
+            b"--dir=",
+            b":rw",
+            b":maybe",
+            b"--time=",
+            b"--cg",
+            b"--env=",
+            b"-E",
+            b"-b0",
+            b"--meta=",
+            b"\n--\n",
+            b"..",
+            b"\n",
+        ),
+    ),
+    "runexec": Target(
+        runexec,
+        (ConfigError, UnsupportedError),
+        (
+            *_AMOUNTS,
+            b"--timelimit",
+            b"--memlimit",
+            b"--cores",
+            b"--set-cgroup-value",
+            b"memory.high=",
+            b"--dir",
+            b"\n--\n",
+            b"\n",
+            b"0-3,5",
+        ),
+    ),
+    "timeout": Target(
+        timeout, (ConfigError, UnsupportedError), (*_AMOUNTS, b"-s", b"-k", b"--signal=", b"KILL", b"RTMIN+1", b"0x1p3", b"5s", b"\n")
+    ),
+    "notices": Target(
+        notices, (), (*(bytes([200, kind, 0, 0, 0]) for kind in range(7)), b"\xff\xff\xff\xff", b"\x80", bytes(100), b"\x7f\xff\xff\xff")
     ),
     "isolate_options": Target(
         isolate_options,
