@@ -5,12 +5,12 @@ import os
 
 WANTED = 320 << 20
 done = 0
-for folder, _, names in os.walk("/usr"):
-    for name in names:
-        if done < WANTED:
+while done < WANTED:
+    for folder, _, names in os.walk("/usr"):
+        for name in names:
             try:
                 with open(f"{folder}/{name}", "rb", buffering=0) as file:
-                    while more := len(file.read(1 << 16)):
+                    while done < WANTED and (more := len(file.read(1 << 16))):
                         done += more
             except OSError:
                 continue
