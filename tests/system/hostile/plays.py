@@ -281,22 +281,23 @@ async def clock_is_stepped(stage: Stage, sup: Supervisor, scenario: Scenario, le
     return outcome
 
 
+async def _pair(stage: Stage, level: str, first: list[str], second: list[str], wall: int = 60) -> supervisor.PairOutcome:
+    shown = stage.sandbox(level)
+    options = [{"sandbox": shown, "limits": {"wall_time_max": seconds}} for seconds in (wall, 60)]
+    return await asyncio.to_thread(supervisor.run_pair, first, second, first_options=options[0], second_options=options[1])
+
+
 async def closes_early(stage: Stage, sup: Supervisor, scenario: Scenario, level: str) -> Outcome:
-    writer = await sup.start(["yes"], sandbox=stage.sandbox(level), stdout=supervisor.PIPE, limits={"wall_time_max": 60})
-    reader = await sup.start(["head", "-c", "1"], sandbox=stage.sandbox(level), stdin=writer.stdout, stdout=supervisor.DEVNULL)
-    read = await reader.wait()
-    outcome = await writer.wait()
-    assert (read.verdict, outcome.exit.signal) == ("ok", signal.SIGPIPE), (read, outcome)
-    return outcome
+    """The reader gives up with an error of its own, and that is what explains the writer's SIGPIPE."""
+    pair = await _pair(stage, level, ["yes"], ["sh", "-c", "head -c 1 >/dev/null; exit 3"])
+    assert (pair.first.exit.signal, pair.second.exit.code, pair.blamed) == (signal.SIGPIPE, 3, "second"), pair
+    return pair.first
 
 
 async def hangs(stage: Stage, sup: Supervisor, scenario: Scenario, level: str) -> Outcome:
-    writer = await sup.start(["/bin/sleep", "1000"], sandbox=stage.sandbox(level), stdout=supervisor.PIPE, limits={"wall_time_max": "1s"})
-    reader = await sup.start(["cat"], sandbox=stage.sandbox(level), stdin=writer.stdout, capture_output=True, limits={"wall_time_max": 60})
-    outcome = await writer.wait()
-    read = await reader.wait()
-    assert (read.verdict, read.stdout) == ("ok", b""), read
-    return outcome
+    pair = await _pair(stage, level, ["sleep", "1000"], ["cat"], wall=1)
+    assert (pair.second.verdict, pair.blamed) == ("ok", "first"), pair
+    return pair.first
 
 
 async def hundred_at_once(stage: Stage, sup: Supervisor, scenario: Scenario, level: str) -> Outcome:
