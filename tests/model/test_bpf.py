@@ -7,6 +7,7 @@ import pytest
 from bpf_machine import run
 from hypothesis import given
 from hypothesis import strategies as st
+from model_strategies import relaxed
 
 from supervisor.model.bpf import ARCHITECTURES, CLOSING_FLAGS, HANDOVER_FLAGS, SyscallFilter, compile_filter
 from supervisor.model.seccomp import NEEDED, SyscallProfile, decide, denial_errno, syscall_names, syscall_profile
@@ -91,6 +92,7 @@ def assert_same_meaning(profile: SyscallProfile, made: SyscallFilter, number: in
         assert asked == expected(profile, machine, number, arguments, named=True)
 
 
+@relaxed
 @given(st.data(), st.one_of(presets, profiles), machines)
 def test_a_program_decides_every_call_as_its_profile_does(data: st.DataObject, profile: SyscallProfile, machine: str) -> None:
     """Random profiles and the presets, every machine, known and unknown numbers, arguments at and beside what is looked for."""
@@ -113,6 +115,7 @@ def test_every_number_of_a_preset_is_decided_as_the_profile_says(preset: str, ma
         assert_same_meaning(profile, made, number, NO_ARGUMENTS)
 
 
+@relaxed
 @given(presets, st.integers(0, (1 << 32) - 1), st.integers(0, 600), machines)
 def test_a_foreign_architecture_is_asked_about_or_killed(profile: SyscallProfile, architecture: int, number: int, machine: str) -> None:
     if architecture == ARCHITECTURES[machine]:
@@ -122,6 +125,7 @@ def test_a_foreign_architecture_is_asked_about_or_killed(profile: SyscallProfile
     assert run(made.unnamed, number, architecture, NO_ARGUMENTS)[0] == KILLED
 
 
+@relaxed
 @given(presets, st.integers(0, 600))
 def test_the_x32_numbers_are_foreign_and_minus_one_is_absent(profile: SyscallProfile, number: int) -> None:
     """On x86_64; syscall(-1) is how programs ask for ENOSYS."""
