@@ -205,12 +205,13 @@ class _Run:
             from supervisor.model.confine import CLEAN_ENV
 
             env = {name.decode(): text.decode() for name, text in CLEAN_ENV.items()}
+            env |= {name: os.environ[name] for name in sandbox.keep_env if name in os.environ}
         else:
             env = {"PATH": os.environ.get("PATH", os.defpath)} if self.parsed.flag("clear-env") else dict(os.environ)
-        if "user" in self.parsed.values:
-            from supervisor.kernel.accounts import home_environment
+            if "user" in self.parsed.values:
+                from supervisor.kernel.accounts import home_environment
 
-            env |= home_environment(self.parsed.values["user"])
+                env |= home_environment(self.parsed.values["user"])
         for pair in pairs:
             name, equals, text = pair.partition("=")
             if not equals or not name:

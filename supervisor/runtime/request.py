@@ -154,14 +154,14 @@ def make_spec(
         made, best_effort = tighten(under.limits, made), under.best_effort.union(best_effort)
     if timeout is not None:
         made = tighten(made, Limits(wall_time_max=timeout))
+    confined = _confined(sandbox, under)
     credentials = Credentials()
     if (user, group, extra_groups) != (None, None, None):
         from supervisor.kernel.accounts import home_environment, resolve
 
         credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
-        if user is not None and env is None:
+        if user is not None and env is None and not (confined is not None and confined.clear_env):
             env = {**os.environ, **home_environment(user)}
-    confined = _confined(sandbox, under)
     if confined is not None and cwd is None:
         cwd = _covered_directory(confined)
     grace = None if kill_grace is None else grace_ns(kill_grace)

@@ -206,6 +206,15 @@ def test_the_environment_is_small_and_clean(monkeypatch: pytest.MonkeyPatch) -> 
     assert say("echo $A", env={"A": "b"}) == "b"
 
 
+@pytest.mark.requires("root")
+@pytest.mark.parametrize("level", ["basic", "strict"])
+def test_another_users_job_is_not_given_the_environment_of_root(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("WANTED", "y")
+    names = say("env", sandbox={"level": level, "keep_env": ["WANTED"]}, user=65534, group=65534, extra_groups=(), cwd="/").splitlines()
+    assert "WANTED=y" in names and "HOME=/tmp" in names and not [line for line in names if line.startswith("SECRET")]
+
+
 def test_descriptors_and_the_terminal_do_not_come_along() -> None:
     code = "import os\nprint(sorted(os.listdir('/proc/self/fd')), os.getsid(0) == os.getpid())\ntry: os.open('/dev/tty', 0)\nexcept OSError: print('none')"
     with open(os.devnull) as leaked:

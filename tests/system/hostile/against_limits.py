@@ -269,7 +269,7 @@ AGAINST_LIMITS: Final = (
         program="descriptors.py",
         does="opens descriptors until there are no more",
         verdicts=("nonzero_exit",),
-        limits={"limit_nofile": 64},
+        limits={"limit_nofile": 256},
         refuses=1,
         proof=ended(code=7),
         by="RLIMIT_NOFILE; the job's own end decides",

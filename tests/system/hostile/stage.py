@@ -29,10 +29,17 @@ NUMBERS = syscall_numbers(os.uname().machine)
 
 
 class Stage:
-    """Owns a scratch folder with the built programs and a canary: files that no job may change."""
+    """Owns a scratch folder with the programs and a canary: files that no job may change. :meth:`close` removes it.
 
-    def __init__(self, folder: Path) -> None:
+    ``user``: whose jobs they are; ours unless given, which takes root.
+    """
+
+    def __init__(self, user: int | None = None) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+        folder.chmod(0o755)  # another user's jobs are shown what is below
         self.folder = folder
+        self.user = user
+        self.programs = shutil.copytree(PROGRAMS, folder / "programs", ignore=shutil.ignore_patterns("__pycache__"))
         self.built = folder / "built"
         self.canary = folder / "canary"
         self.built.mkdir()
@@ -48,16 +55,22 @@ class Stage:
             flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-pthread"]
             subprocess.run([compiler, *flags, str(source), "-o", str(self.built / source.stem)], check=True)
 
-    def work(self) -> Path:
+    def close(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def work(self, place: str = "") -> Path:
         """A new folder that a job may fill."""
-        return Path(tempfile.mkdtemp(prefix="work-", dir=self.folder))
+        made = Path(tempfile.mkdtemp(prefix="work-", dir=place or self.folder))
+        if self.user is not None:
+            os.chown(made, self.user, self.user)
+        return made
 
     def sandbox(self, level: str, **given: Any) -> supervisor.Sandbox:
         """A sandbox that shows the programs, the interpreter and, read-only, the canary."""
         if level == "none":
             return supervisor.Sandbox()
         shown = [] if PREFIX.startswith("/usr") else [PREFIX]
-        shown += [str(PROGRAMS), str(self.built), str(self.canary)]
+        shown += [str(self.programs), str(self.built), str(self.canary)]
         return supervisor.Sandbox(level=level, **{**given, "bind": [*shown, *given.get("bind", ())]})
 
     def command(self, program: str, *args: object) -> list[str]:
@@ -67,8 +80,8 @@ class Stage:
         if kind == "c":
             return [str(self.built / program[:-2]), *words]
         if kind == "sh":
-            return ["/bin/sh", str(PROGRAMS / program), *words]
-        return [REAL_PYTHON, "-E", "-s", "-S", "-B", str(PROGRAMS / program), *words]
+            return ["/bin/sh", str(self.programs / program), *words]
+        return [REAL_PYTHON, "-E", "-s", "-S", "-B", str(self.programs / program), *words]
 
     async def run(self, sup: supervisor.Supervisor, scenario: Scenario, level: str) -> supervisor.Outcome:
         """Run one scenario and fail unless what came of it, and how long it took, is what the table says."""
@@ -90,7 +103,7 @@ class Stage:
         if "{WORK}" in wanted:
             places["WORK"] = str(self.work())
         if "{DISK}" in wanted:
-            places["DISK"] = tempfile.mkdtemp(dir=facts.test_disk())
+            places["DISK"] = str(self.work(facts.test_disk()))
         args = [_numbered(arg) if scenario.program == "calls.py" else arg.format(**places) for arg in scenario.args]
         given = {**scenario.sandbox, "bind": [bind.format(**places) for bind in scenario.sandbox.get("bind", ())]}
         try:
@@ -105,8 +118,9 @@ class Stage:
     ) -> supervisor.Outcome:
         """Run a command under the scenario's limits; its output is collected."""
         limits = {"wall_time_max": WALL_SECONDS, **scenario.limits}
-        job = await sup.start(command, limits=limits, sandbox=self.sandbox(level, **sandbox), capture_output=True, stdin=supervisor.DEVNULL)
-        return await job.wait()
+        who: dict[str, Any] = {} if self.user is None or level == "none" else {"user": self.user, "group": self.user, "extra_groups": ()}
+        shown = self.sandbox(level, **sandbox)
+        return await sup.run(command, limits=limits, sandbox=shown, capture_output=True, stdin=supervisor.DEVNULL, **who)
 
 
 def _numbered(call: str) -> str:

@@ -20,4 +20,7 @@ def exhaust():
 
 attempt("files", exhaust)
 for name in os.listdir("."):
-    os.chmod(name, 0)
+    try:
+        os.chmod(name, 0)
+    except PermissionError:
+        continue  # what the sandbox shows there belongs to others
