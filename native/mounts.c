@@ -19,6 +19,9 @@
 #define SUP_AT_EMPTY_PATH 0x1000
 #define SUP_AT_REMOVEDIR 0x200
 #define SUP_MNT_DETACH 2
+#ifndef MOUNT_ATTR_NOSYMFOLLOW /* Linux 5.14 */
+#define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
+#endif
 #define SUP_S_IFMT 0170000
 #define SUP_S_IFDIR 0040000
 #define SUP_S_IFCHR 0020000
@@ -271,7 +274,7 @@ long hook_tmpfs(const struct sup_launch *launch, const struct sup_hook *hook)
     return r < 0 ? r : sup_sys5(__NR_move_mount, tree, "", AT_FDCWD, target, 4 /* MOVE_MOUNT_F_EMPTY_PATH */);
 }
 
-/* arg 2: the target must exist; data: target, lower, upper and work directory (overlayfs, in a user namespace since Linux 5.11). */
+/* arg: 2 the target must exist, 16 the init helper hands the changes over at the end; data: target, lower, upper and work directory (overlayfs, in a user namespace since Linux 5.11). */
 long hook_overlay(const struct sup_launch *launch, const struct sup_hook *hook)
 {
     const char *target = sup_hook_data(launch, hook), *lower = sup_text_after(target);
@@ -286,6 +289,18 @@ long hook_overlay(const struct sup_launch *launch, const struct sup_hook *hook)
         return r;
     cleanup_close long mounted = sup_sys3(__NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
     return mounted < 0 ? mounted : mount_at(launch, mounted, target, 1, !(hook->arg & BIND_EXISTING));
+}
+
+long sup_take_changes(void)
+{
+    long fd = open_tree("/.changes", 0);
+    const struct mount_attributes attributes = {.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW, .clear = MOUNT_ATTR_RDONLY};
+    long r = fd < 0 ? fd : sup_sys5(__NR_mount_setattr, fd, "", SUP_AT_EMPTY_PATH, &attributes, sizeof attributes);
+    if (r >= 0)
+        r = sup_sys3(__NR_fchmodat, fd, ".", 0700); /* hidden from the job by hook_pivot() */
+    if (r < 0)
+        close_fd(&fd);
+    return r < 0 ? r : fd;
 }
 
 /* Cover one entry of /proc: a file with the null device, a directory with an empty one. */

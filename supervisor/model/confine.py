@@ -32,7 +32,7 @@ NEWNET: Final = 0x40000000
 NAMES: Final = {NEWUSER: "user", NEWPID: "pid", NEWNS: "mount", NEWNET: "network", NEWIPC: "ipc", NEWUTS: "uts"}
 
 #: Arguments of the hooks, see native/mounts.c.
-WRITABLE, EXISTING, OPTIONAL, DEVICE = 1, 2, 4, 8
+WRITABLE, EXISTING, OPTIONAL, DEVICE, LISTED = 1, 2, 4, 8, 16
 DIRECTORY, LINK, FILE = 0, 1, 2
 OWN_TMPFS, ROOTS_TMPFS = 0, 1
 NOEXEC: Final = 8  # MS_NOEXEC and MOUNT_ATTR_NOEXEC alike
@@ -189,8 +189,6 @@ def _dropped() -> tuple[Hook, ...]:
 def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
     if facts.missing:
         raise UnsupportedError("sandbox: strict", facts.missing)
-    if any(overlay.changes == "list" for overlay in sandbox.overlay):
-        raise UnsupportedError("sandbox: overlay changes 'list'", "this version cannot list them; use 'keep' and look into upper/changes")
     user_map = _other_user(spec, sandbox, facts)
     namespaces = NEWUSER | NEWPID | NEWNS | NEWIPC | NEWUTS | (0 if sandbox.network == "host" else NEWNET)
     writable = [
@@ -344,7 +342,8 @@ def _binds(sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hook]:
             )
         layers = (_escaped(place.source, "\\:"), _escaped(upper, "\\") + "/changes", _escaped(upper, "\\") + "/work")
         text = f"{place.source} at {place.target}, changes: {place.changes}"
-        yield Hook(stage="overlay", text=text, arg=existing, data=_texts(target, *layers))
+        arg = existing | (LISTED if place.changes == "list" else 0)
+        yield Hook(stage="overlay", text=text, arg=arg, data=_texts(target, *layers))
 
 
 def _escaped(path: str, special: str) -> str:

@@ -161,7 +161,7 @@ def test_the_core_flag_is_that_of_the_wait_status(tmp_path: Any) -> None:
 def test_json_of_an_outcome_has_the_contracts_shape() -> None:
     """Version 1, every key there, unknown numbers null and without a source."""
     made = supervisor.run(["true"]).to_dict()
-    keys = "version verdict exit killed limits_hit usage sources enforcement warnings error denied_syscalls"
+    keys = "version verdict exit killed limits_hit usage sources enforcement warnings error denied_syscalls changes"
     assert list(made) == keys.split()
     assert made["version"] == 1 and made["exit"] == {"code": 0, "signal": None, "core": False}
     known = {name for name, number in made["usage"].items() if number not in (None, {}) and name != "paused_ns"}
