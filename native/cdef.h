@@ -76,8 +76,9 @@ int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *pla
 struct sup_deadline;
 
 struct sup_deadline *sup_deadline_new(struct sup_engine *engine, int pidfd, int cgroup_fd, int kill); /* NULL: errno is set; borrows the fds */
+struct sup_deadline *sup_deadline_of_helper(struct sup_engine *engine, int control_fd); /* of a tree that an init helper holds, told to end it */
 void sup_deadline_set(struct sup_deadline *deadline, uint64_t due_ns); /* CLOCK_MONOTONIC; 0: never */
-int sup_deadline_free(struct sup_deadline *deadline);                  /* 1 when the process still ran at its deadline; before sup_engine_free */
+int sup_deadline_free(struct sup_deadline *deadline);                  /* 1 when the process, or the helper, still ran at its deadline; before sup_engine_free */
 
 /* ---- output.c: the pipes of one job ---- */
 struct sup_output;

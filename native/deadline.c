@@ -7,11 +7,13 @@
  * never wakes. What it looks at are descriptors of its own, so nobody can close one under its hands.
  */
 #include "engine.h"
+#include "helper.h"
 #include "syscalls.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,6 +22,7 @@ struct sup_deadline {
     struct sup_deadline *next, *previous;
     struct sup_engine *engine;
     int pidfd, kill_fd; /* kill_fd: cgroup.kill, or -1 */
+    int control_fd;     /* instead of both: the init helper's socket, or -1 */
     uint64_t due_ns;    /* 0: never */
     int overran;
 };
@@ -35,6 +38,11 @@ static int still_runs(const struct sup_deadline *deadline)
 static void expire(struct sup_deadline *deadline)
 {
     deadline->due_ns = 0;
+    if (deadline->control_fd >= 0) { /* the helper is gone (EPIPE) or says by the time in its notice who was first */
+        const struct sup_request request = {.kind = SUP_REQUEST_KILL};
+        deadline->overran = send(deadline->control_fd, &request, sizeof request, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof request;
+        return;
+    }
     if (!still_runs(deadline))
         return;
     deadline->overran = 1;
@@ -84,20 +92,21 @@ static int start_timekeeper(struct sup_engine *engine)
     return r;
 }
 
-struct sup_deadline *sup_deadline_new(struct sup_engine *engine, int pidfd, int cgroup_fd, int kill)
+static void close_all(const struct sup_deadline *deadline)
 {
-    struct sup_deadline *deadline = calloc(1, sizeof *deadline);
-    if (deadline == NULL)
-        return NULL;
-    deadline->engine = engine;
-    deadline->kill_fd = kill ? openat(cgroup_fd, "cgroup.kill", O_WRONLY | O_CLOEXEC) : -1;
-    deadline->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
-    int r = deadline->pidfd < 0 ? -errno : start_timekeeper(engine);
+    const int fds[] = {deadline->pidfd, deadline->kill_fd, deadline->control_fd};
+    for (size_t n = 0; n < sizeof fds / sizeof *fds; n++)
+        if (fds[n] >= 0)
+            close(fds[n]);
+}
+
+/* Put it on the engine's list, or undo it when fd, a duplicate it needs, could not be had. */
+static struct sup_deadline *begin(struct sup_deadline *deadline, int fd)
+{
+    struct sup_engine *engine = deadline->engine;
+    int r = fd < 0 ? -errno : start_timekeeper(engine);
     if (r < 0) {
-        if (deadline->pidfd >= 0)
-            close(deadline->pidfd);
-        if (deadline->kill_fd >= 0)
-            close(deadline->kill_fd);
+        close_all(deadline);
         free(deadline);
         errno = -r;
         return NULL;
@@ -109,6 +118,33 @@ struct sup_deadline *sup_deadline_new(struct sup_engine *engine, int pidfd, int 
     engine->deadlines = deadline;
     pthread_mutex_unlock(&engine->deadline_lock);
     return deadline;
+}
+
+static struct sup_deadline *allocate(struct sup_engine *engine)
+{
+    struct sup_deadline *deadline = malloc(sizeof *deadline);
+    if (deadline != NULL)
+        *deadline = (struct sup_deadline){.engine = engine, .pidfd = -1, .kill_fd = -1, .control_fd = -1};
+    return deadline;
+}
+
+struct sup_deadline *sup_deadline_new(struct sup_engine *engine, int pidfd, int cgroup_fd, int kill)
+{
+    struct sup_deadline *deadline = allocate(engine);
+    if (deadline == NULL)
+        return NULL;
+    deadline->kill_fd = kill ? openat(cgroup_fd, "cgroup.kill", O_WRONLY | O_CLOEXEC) : -1;
+    deadline->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
+    return begin(deadline, deadline->pidfd);
+}
+
+struct sup_deadline *sup_deadline_of_helper(struct sup_engine *engine, int control_fd)
+{
+    struct sup_deadline *deadline = allocate(engine);
+    if (deadline == NULL)
+        return NULL;
+    deadline->control_fd = fcntl(control_fd, F_DUPFD_CLOEXEC, 3);
+    return begin(deadline, deadline->control_fd);
 }
 
 void sup_deadline_set(struct sup_deadline *deadline, uint64_t due_ns)
@@ -134,9 +170,7 @@ int sup_deadline_free(struct sup_deadline *deadline)
         deadline->next->previous = deadline->previous;
     pthread_mutex_unlock(&engine->deadline_lock);
     int overran = deadline->overran;
-    close(deadline->pidfd);
-    if (deadline->kill_fd >= 0)
-        close(deadline->kill_fd);
+    close_all(deadline);
     free(deadline);
     return overran;
 }

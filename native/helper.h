@@ -9,4 +9,7 @@
 
 #include "notice.h"
 
+/* handover.c: send a notice with a descriptor; flags of sendmsg(2). Raw system calls only. 0 or -errno. */
+long sup_hand_over(int socket, const struct sup_notice *notice, long fd, long flags);
+
 #endif

@@ -14,6 +14,7 @@
  */
 #include "helper.h"
 #include "plan.h"
+#include "sandbox.h"
 #include "syscalls.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@
 #include <stddef.h>
 
 enum { PLAN_MAX = 4 << 20, TASKS_MAX = 65536, CHILD_STACK = 32 * 1024, SIG_KILL = 9, SIG_CONT = 18, SIG_STOP = 19, ROUNDS_MAX = 1000 };
-enum { WAIT_NOHANG = 1, WAIT_EXITED = 4, POLL_IN = 1, TICKS = 100 };
+enum { WAIT_NOHANG = 1, WAIT_EXITED = 4, POLL_IN = 1, TICKS = 100, NO_SIGNAL = 0x4000 /* MSG_NOSIGNAL */ };
 
 struct timeval64 {
     int64_t seconds, microseconds;
@@ -385,6 +386,26 @@ static int start(int cgroup_fd, struct sup_notice *notice)
     return 0;
 }
 
+/* ---- the end ---- */
+
+/* Does the plan ask for what the job changed in an overlay (arg 16, see hook_overlay)? */
+static int lists_changes(void)
+{
+    const struct sup_plan *plan = (const void *)plan_block;
+    const struct sup_hook *hooks = (const void *)(plan_block + plan->hooks_off);
+    for (uint32_t i = 0; i < plan->setup_count; i++)
+        if (hooks[i].stage == SUP_STAGE_OVERLAY && hooks[i].arg & 16)
+            return 1;
+    return 0;
+}
+
+static void tell_end(struct sup_notice *ended)
+{
+    long fd = lists_changes() ? sup_take_changes() : -1;
+    if (fd < 0 || sup_hand_over(control_fd, ended, fd, NO_SIGNAL) < 0)
+        tell(ended);
+}
+
 /* ---- the loop ---- */
 
 static void serve(const struct sup_request *request)
@@ -498,7 +519,7 @@ void sup_init_main(long *stack)
     ended.kind = SUP_NOTICE_ENDED;
     ended.tree_user_us = micros(reaped.user);
     ended.tree_system_us = micros(reaped.system);
-    tell(&ended);
+    tell_end(&ended);
     quit(0);
 }
 

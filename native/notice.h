@@ -12,7 +12,8 @@ struct sup_request {
 
 enum sup_notice_kind { SUP_NOTICE_STARTED = 1, SUP_NOTICE_FAILED, SUP_NOTICE_ENDED, SUP_NOTICE_USAGE, SUP_NOTICE_LISTENER };
 
-/* LISTENER comes from the job's own process before its exec and carries the descriptor of its filter's listener. */
+/* LISTENER comes from the job's own process before its exec and carries the descriptor of its filter's listener. ENDED
+ * carries that of a directory with what the job changed in its overlays, where the plan asks for it. */
 
 /* One size for every notice; what a kind does not say is 0. */
 struct sup_notice {

@@ -23,8 +23,13 @@ long hook_place(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_bind(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_tmpfs(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_overlay(const struct sup_launch *launch, const struct sup_hook *hook);
+long hook_terminals(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_proc(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_pivot(const struct sup_launch *launch, const struct sup_hook *hook);
+
+/* The changes of the job's overlays, for somebody who outlives its namespaces: a mount of their own, writable so that its owner
+ * can make readable what the job did not leave so. A descriptor or -errno. */
+long sup_take_changes(void);
 
 long hook_landlock(const struct sup_launch *launch, const struct sup_hook *hook);
 

@@ -15,30 +15,12 @@
 #include <stddef.h>
 
 enum { SET_MODE_FILTER = 1, FLAG_SPEC_ALLOW = 1 << 2, FLAG_NEW_LISTENER = 1 << 3, FLAG_WAIT_KILLABLE_RECV = 1 << 5 }; /* linux/seccomp.h */
-enum { HANDOVER_FLAGS = 0x40c0 /* MSG_DONTWAIT | MSG_EOR | MSG_NOSIGNAL */, LEVEL_SOCKET = 1, TYPE_RIGHTS = 1 };
+enum { HANDOVER_FLAGS = 0x40c0 /* MSG_DONTWAIT | MSG_EOR | MSG_NOSIGNAL */ };
 
 struct filter_program { /* struct sock_fprog */
     uint16_t length;
     const void *instructions;
 };
-struct rights { /* struct cmsghdr with one descriptor */
-    uint64_t length;
-    int32_t level, type, fd, padding;
-};
-struct part { /* struct iovec */
-    const void *bytes;
-    uint64_t size;
-};
-struct message { /* struct msghdr as the kernel sees it */
-    const void *name;
-    int32_t name_length, padding;
-    const struct part *parts;
-    uint64_t part_count;
-    const void *control;
-    uint64_t control_length;
-    int32_t flags, padding_end;
-};
-
 static long install(const char *instructions, uint64_t size, long flags)
 {
     struct filter_program program = {.length = (uint16_t)(size / 8), .instructions = instructions};
@@ -55,11 +37,7 @@ static long install_asking(const char *instructions, uint64_t size)
 static long hand_over(int socket, long fd)
 {
     struct sup_notice notice = {.kind = SUP_NOTICE_LISTENER};
-    struct rights rights = {.length = offsetof(struct rights, padding), .level = LEVEL_SOCKET, .type = TYPE_RIGHTS, .fd = (int32_t)fd};
-    struct part part = {.bytes = &notice, .size = sizeof notice};
-    struct message message = {.parts = &part, .part_count = 1, .control = &rights, .control_length = sizeof rights};
-    long r = sup_sys3(__NR_sendmsg, socket, &message, HANDOVER_FLAGS);
-    return r < 0 ? r : 0;
+    return sup_hand_over(socket, &notice, fd, HANDOVER_FLAGS);
 }
 
 /* data: three programs, the first two of a and b bytes: the one that asks, the one that shuts the door behind the

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from supervisor.model.frames import Terms
     from supervisor.model.limits import Limits
     from supervisor.model.message import Message
-    from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+    from supervisor.model.outcome import Change, Exit, Outcome, StartError, Usage, Verdict
     from supervisor.model.pair import PairOutcome
     from supervisor.model.policy.policy import Policy
     from supervisor.model.sandbox import Bind, Overlay, Sandbox
@@ -77,6 +77,7 @@ __all__ = [
     "BrokenError",
     "BusyError",
     "CgroupError",
+    "Change",
     "Channel",
     "ClosedError",
     "Collected",
@@ -166,7 +167,7 @@ _HOMES = {
     "supervisor.model.frames": "Terms",
     "supervisor.model.limits": "Limits",
     "supervisor.model.message": "Message",
-    "supervisor.model.outcome": "Exit Outcome StartError Usage Verdict",
+    "supervisor.model.outcome": "Change Exit Outcome StartError Usage Verdict",
     "supervisor.model.pair": "PairOutcome",
     "supervisor.model.policy.policy": "Policy",
     "supervisor.model.sandbox": "Bind Overlay Sandbox",

@@ -112,9 +112,9 @@ ANSWER_PATIENCE_MS = (20, 2000)
 
 
 class HelperTree:
-    """A job's tree held by the init helper; owns our end of its control socket, and a listener that came through it until it is taken."""
+    """A job's tree held by the init helper; owns our end of its control socket, and what came through it until it is taken."""
 
-    __slots__ = ("_engine", "_notices", "_watch", "fd", "helper_pid", "listener_fd", "lost")
+    __slots__ = ("_engine", "_notices", "_watch", "changes_fd", "fd", "helper_pid", "listener_fd", "lost")
     cgroup: Cgroup | None = None  # a strict sandbox's has one beside the helper
 
     def __init__(self, engine: Engine, token: int, fd: int, helper_pid: int) -> None:
@@ -124,6 +124,7 @@ class HelperTree:
         self.helper_pid = helper_pid
         self.lost = False
         self.listener_fd = -1  # of the job's filter, until somebody takes it
+        self.changes_fd = -1  # the directory of the changes in its overlays
         self._notices: list[Any] = []
 
     def _ask(self, kind: int, signal: int = 0) -> bool:
@@ -144,11 +145,21 @@ class HelperTree:
             raw, fd = native.receive(self.fd)
         except ConnectionResetError:  # it ended with a request of ours unread; said once, what it told us before is still there
             raw, fd = native.receive(self.fd)
-        if fd >= 0:
-            self.listener_fd = fd
         if not raw:
             self._unwatch()  # an end of file stays readable, and the helper's own end takes the kernel a while
-        return ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
+        notice = ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
+        if fd >= 0:
+            self._keep(fd, 0 if notice is None else notice.kind)
+        return notice
+
+    def _keep(self, fd: int, kind: int) -> None:
+        """A descriptor came with a notice of this kind."""
+        if kind == LISTENER and self.listener_fd < 0:
+            self.listener_fd = fd
+        elif kind == ENDED and self.changes_fd < 0:
+            self.changes_fd = fd
+        else:
+            os.close(fd)
 
     def kill(self) -> None:
         """Have the helper end the tree; one that the job stopped is continued for it."""
@@ -224,6 +235,9 @@ class HelperTree:
         """Let the control socket go; a helper that still lives ends its tree then."""
         if self.listener_fd >= 0:
             os.close(self.take_listener())
+        if self.changes_fd >= 0:
+            os.close(self.changes_fd)
+            self.changes_fd = -1
         if self.fd >= 0:
             self._unwatch()
             os.close(self.fd)

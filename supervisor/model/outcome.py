@@ -105,13 +105,27 @@ class StartError:
 
 
 @value
+class Change:
+    """What a job did to one file of an overlay. ``path``: where the job saw it. ``kind``: ``added``, ``changed`` or ``deleted``;
+    of a deleted directory what was in it is not named. ``file_type``: ``file``, ``directory``, ``link`` or ``other``.
+    ``size_bytes``: of a regular file that is there.
+    """
+
+    path: str
+    kind: str
+    file_type: str
+    size_bytes: int | None = None
+
+
+@value
 class Outcome:
     """What a job came to: the verdict, the evidence in short, the usage with its sources.
 
     ``killed``: the supervisor or the kernel ended it on behalf of a limit or a request.
     ``limits_hit``: every limit touched, the cause first. ``sources``: usage field → where the number
     came from. ``enforcement``: limit → the mechanism that held it (and ``tree``: what held the tree).
-    ``denied_syscalls``: how often the job's filter denied each system call.
+    ``denied_syscalls``: how often the job's filter denied each system call. ``changes``: what the job did to overlays with
+    ``changes="list"``, by path; ``None`` without one, and where it could not be read.
     ``stdout`` and ``stderr`` are the collected bytes (or text), ``None`` when not collected; ``collected``: files, where asked for.
     """
 
@@ -125,6 +139,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     error: StartError | None = None
     denied_syscalls: Mapping[str, int] = {}
+    changes: tuple[Change, ...] | None = None
     args: tuple[str | bytes, ...] = ()
     stdout: Any = None
     stderr: Any = None
@@ -189,6 +204,7 @@ class Outcome:
             "warnings": list(self.warnings),
             "error": plain(self.error),
             "denied_syscalls": dict(self.denied_syscalls),
+            "changes": None if self.changes is None else [_json_change(change) for change in self.changes],
         }
         if self.collected is not None:
             made["collected"] = self.collected.to_dict()
@@ -201,6 +217,10 @@ def _start_status(error: StartError | None) -> int:
     if error is None or error.stage != "exec":
         return 125
     return 127 if error.errno in (2, 20) else 126  # ENOENT, ENOTDIR; a missing interpreter is reported as ENOEXEC
+
+
+def _json_change(change: Change) -> object:
+    return {**plain(change), "path": change.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")}
 
 
 def _json_text(captured: object) -> object:

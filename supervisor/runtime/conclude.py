@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.streams import Streams
     from supervisor.kernel.tree import CgroupTree, HelperTree
     from supervisor.model.host import Host
+    from supervisor.model.outcome import Change
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.spec import JobSpec
     from supervisor.runtime.end import End
@@ -78,6 +79,7 @@ def conclude(
     elif end.unreaped:
         error = StartError(stage="kill", errno=16, message="a process of the job cannot be killed; it is left to a later sweep")
     usage = Usage(**reading.usage)
+    changes = _changes(end, spec, tree)
     finding = classify(
         Evidence(
             exit=end.exit or Exit(),
@@ -112,6 +114,7 @@ def conclude(
         warnings=(*plan.warnings, *end.warnings),
         error=error,
         denied_syscalls={} if denials is None else denials.by_name(),
+        changes=changes,
         args=plan.argv,
         stdout=streams.collected(1) if plan.stdout == COLLECT else None,
         stderr=streams.collected(2) if plan.stderr == COLLECT else None,
@@ -141,6 +144,22 @@ def _read_process(end: End, reading: Reading) -> None:
     # exec hands the launching process's peak on to the child's ru_maxrss: only a larger number is the child's own
     if end.main_maxrss_kib > end.spawner_rss_kib:
         reading.put("rss_peak_main_bytes", end.main_maxrss_kib * 1024, "rusage ru_maxrss")
+
+
+def _changes(end: End, spec: JobSpec, tree: CgroupTree | HelperTree | None) -> tuple[Change, ...] | None:
+    """What the job did to its overlays; None where nobody asked."""
+    if spec.sandbox is None or not any([overlay.changes == "list" for overlay in spec.sandbox.overlay]):
+        return None
+    fd = getattr(tree, "changes_fd", -1)
+    if fd < 0:
+        end.warnings.append("what the job changed is not known: the init helper ended before it handed it over")
+        return None
+    from supervisor.kernel.changes import read_changes
+
+    changes, incomplete = read_changes(fd, spec.sandbox.overlay)
+    if incomplete:
+        end.warnings.append(f"what the job changed is listed in part: {incomplete}")
+    return changes
 
 
 def _read_streams(plan: LaunchPlan, streams: Streams, reading: Reading) -> None:

@@ -216,6 +216,7 @@ class Execution:
         elif notice.kind == ENDED:
             self._clock.ended()  # what the helper's own end takes is not the job's time
             self._end.take_notice(notice)
+            self._hear_deadline()
 
     def _exited(self, event: Any) -> None:
         if isinstance(self.tree, HelperTree):
@@ -258,15 +259,24 @@ class Execution:
     def _guard(self) -> None:
         """Tell native code when the wall-clock limit falls due now."""
         due = self._clock.wall_due_ns if self.guarded else None
-        if self._deadline is None and due is not None and isinstance(self.tree, CgroupTree) and self.tree.pidfd >= 0:
-            from supervisor.kernel.deadline import Deadline
-
+        if self._deadline is None and due is not None:
             try:
-                self._deadline = Deadline(self.engine, self.tree.pidfd, self.tree.cgroup.fd, self.spec.limit_grace_ns == 0)
+                self._deadline = self._make_deadline()
             except OSError as error:
                 self._end.warnings.append(f"wall_time_max is watched by the event loop alone: {error}")
         if self._deadline is not None:
             self._deadline.set(due)
+
+    def _make_deadline(self) -> Deadline | None:
+        """None for a tree that native code can do nothing about at its deadline."""
+        from supervisor.kernel.deadline import Deadline
+
+        at_once = self.spec.limit_grace_ns == 0
+        if isinstance(self.tree, CgroupTree):
+            return Deadline.of_process(self.engine, self.tree.pidfd, self.tree.cgroup.fd, at_once) if self.tree.pidfd >= 0 else None
+        if self.tree is None or not at_once or self._end.exit is not None:
+            return None  # a helper says by itself when the main process ended, however late it is heard
+        return Deadline.of_helper(self.engine, self.tree.fd)
 
     def _hear_deadline(self) -> None:
         """The main process was reaped, perhaps long after its end: had it passed its deadline?"""
@@ -274,10 +284,12 @@ class Execution:
             return
         deadline, self._deadline = self._deadline, None
         due_ns = deadline.due_ns
-        if not deadline.close():
-            if due_ns:
-                self._end.ended_ns = min(self._end.ended_ns, due_ns)  # seen late, but it had ended by then
-        elif self.spec.limit_grace_ns == 0 and "wall_time_max" not in self.causes:
+        overran = deadline.close()
+        if isinstance(self.tree, HelperTree):
+            overran = overran and self._end.ended_ns >= due_ns  # the helper may still have been busy with the rest of the tree
+        elif not overran and due_ns:
+            self._end.ended_ns = min(self._end.ended_ns, due_ns)  # seen late, but it had ended by then
+        if overran and self.spec.limit_grace_ns == 0 and "wall_time_max" not in self.causes:
             self.caused_ns = self.caused_ns or due_ns
             self.note("wall_time_max")  # native code has ended it on that account
 

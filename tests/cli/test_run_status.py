@@ -15,7 +15,20 @@ from command import ringfence, run, run_json
 from programs import RINGFENCE, as_nobody, probe, python, sh
 
 pytestmark = pytest.mark.usefixtures("holder")
-KEYS = ["version", "verdict", "exit", "killed", "limits_hit", "usage", "sources", "enforcement", "warnings", "error", "denied_syscalls"]
+KEYS = [
+    "version",
+    "verdict",
+    "exit",
+    "killed",
+    "limits_hit",
+    "usage",
+    "sources",
+    "enforcement",
+    "warnings",
+    "error",
+    "denied_syscalls",
+    "changes",
+]
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 124, 125, 126, 127, 137, 255])

@@ -19,7 +19,7 @@ from supervisor.model import isolate_options, runexec_options, timeout_options
 from supervisor.model.check import Health
 from supervisor.model.classify import VERDICT_OF
 from supervisor.model.limit_kinds import LIMITS
-from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
+from supervisor.model.outcome import Change, Exit, Outcome, StartError, Usage, Verdict
 from supervisor.model.service import RESTARTS, TYPES, Recovery, ServiceSpec
 from supervisor.model.service_state import ServiceResult, ServiceState
 from supervisor.model.spec import KILL_MODES, JobSpec
@@ -75,7 +75,7 @@ def isolate_verdicts() -> set[str]:
 
 
 def test_every_field_and_verdict_is_documented() -> None:
-    fields = {name for kind in (Outcome, Usage, StartError, Exit) for name in field_names(kind)}
+    fields = {name for kind in (Outcome, Usage, StartError, Exit, Change) for name in field_names(kind)}
     assert fields | set(Verdict.ALL) <= codes("outcome.md")
 
 

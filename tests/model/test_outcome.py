@@ -42,7 +42,7 @@ VERDICTS = [
     "host_oom",
     "sandbox_error",
 ]
-ADDED = ["denied_syscalls"]  # what we add to the contract's document
+ADDED = ["denied_syscalls", "changes"]  # what we add to the contract's document
 WIDENED = {"context_switches_voluntary", "context_switches_involuntary", "paused_ns"}  # what we add to the contract's usage
 
 
@@ -63,7 +63,7 @@ def example() -> Outcome:
 def test_the_document_is_the_contracts() -> None:
     document = json.loads(json.dumps(example().to_dict()))
     document["usage"] = {name: amount for name, amount in document["usage"].items() if name not in WIDENED}
-    assert document == {**CONTRACT, "denied_syscalls": {}}
+    assert document == {**CONTRACT, "denied_syscalls": {}, "changes": None}
     assert list(document) == [*CONTRACT, *ADDED]
     assert list(document["usage"]) == list(CONTRACT["usage"])
 

@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from sandboxes import LIMITS, run_strict
-from waiting import Line, eventually
+from waiting import SLOW, Line, eventually
 
 import supervisor
 from supervisor.model.sandbox import Sandbox
@@ -59,6 +60,32 @@ async def test_a_paused_strict_job_can_be_killed() -> None:
         await job.pause()
         outcome = await job.kill()
         assert outcome.verdict == "cancelled"
+
+
+async def test_a_wall_limit_holds_while_the_event_loop_stands_still() -> None:
+    """The job, and a child that ignores what it can, are dead soon after the deadline although nothing of Python ran meanwhile."""
+    async with supervisor.Supervisor() as sup:
+        with Line() as line:
+            script = "(trap '' TERM; setsid sleep 1000) & sleep 1000"
+            limits = {"wall_time_max": 0.3}
+            job = await sup.start(["/bin/sh", "-c", script], sandbox=STRICT, limits=limits, pass_fds=[line.end])
+            line.release()
+            line.wait_closed()  # blocks the loop
+            outcome = await job.wait()
+    assert (outcome.verdict, outcome.killed, outcome.limits_hit) == ("wall_limit", True, ("wall_time_max",)), outcome
+    assert outcome.usage.wall_ns is not None and 0.3e9 <= outcome.usage.wall_ns < 10e9 * SLOW
+
+
+async def test_a_strict_job_that_ended_in_time_is_not_blamed_for_a_late_look() -> None:
+    async with supervisor.Supervisor() as sup:
+        with Line() as line:
+            job = await sup.start(["/bin/sleep", "0.1"], sandbox=STRICT, limits={"wall_time_max": 0.4}, pass_fds=[line.end])
+            line.release()
+            deadline = time.monotonic() + 0.6
+            line.wait_closed()
+            eventually(lambda: time.monotonic() > deadline)
+            outcome = await job.wait()
+    assert (outcome.verdict, outcome.killed, outcome.limits_hit) == ("ok", False, ()), outcome
 
 
 async def test_a_signal_reaches_the_main_process() -> None:

@@ -97,14 +97,23 @@ async def test_a_late_look_at_a_job_that_ended_in_time_changes_nothing(holder: s
 
 async def test_a_wall_limit_holds_while_the_event_loop_stands_still(holder: str) -> None:
     """The job is dead soon after its deadline although nothing of Python ran meanwhile."""
-    if holder == "helper":
-        pytest.skip("without a cgroup the event loop alone watches wall_time_max")
     async with supervisor.Supervisor() as sup:
         job = await sup.start(["sleep", "60"], limits={"wall_time_max": 0.2})
         wait_ended(job.pid, holder)
         outcome = await job.wait()
     assert (outcome.verdict, outcome.killed, outcome.limits_hit) == ("wall_limit", True, ("wall_time_max",)), outcome
     assert outcome.usage.wall_ns is not None and outcome.usage.wall_ns < 10e9 * SLOW
+
+
+async def test_an_end_is_dated_by_whoever_saw_it_first(no_cgroup: None) -> None:
+    """The event loop looks a second too late, and the init helper's own time is the outcome's."""
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["sleep", "0.1"], limits={"wall_time_max": 60})
+        deadline = time.monotonic() + 1
+        wait_ended(job.pid, "helper")
+        eventually(lambda: time.monotonic() > deadline)
+        outcome = await job.wait()
+    assert outcome.verdict == "ok" and outcome.usage.wall_ns is not None and outcome.usage.wall_ns < 1e9
 
 
 async def test_a_pause_moves_the_deadline_that_native_code_watches() -> None:
@@ -161,7 +170,7 @@ def test_the_core_flag_is_that_of_the_wait_status(tmp_path: Any) -> None:
 def test_json_of_an_outcome_has_the_contracts_shape() -> None:
     """Version 1, every key there, unknown numbers null and without a source."""
     made = supervisor.run(["true"]).to_dict()
-    keys = "version verdict exit killed limits_hit usage sources enforcement warnings error denied_syscalls"
+    keys = "version verdict exit killed limits_hit usage sources enforcement warnings error denied_syscalls changes"
     assert list(made) == keys.split()
     assert made["version"] == 1 and made["exit"] == {"code": 0, "signal": None, "core": False}
     known = {name for name, number in made["usage"].items() if number not in (None, {}) and name != "paused_ns"}
