@@ -74,14 +74,21 @@ class Job:
         streams = self._execution.streams
         if stream not in streams.ours:
             return None
+        account = streams.piped(stream)
+        if account is None:  # native code has counted it
+            reader = PipeReader(streams.ours.pop(stream), lambda size: None)
+            streams.copy_to(stream, reader.follow)
+            return reader
         reader = PipeReader(streams.ours.pop(stream), lambda size: self._read(stream, size))
-        streams.piped(stream).unread = lambda: reader.unread_bytes
+        account.unread = lambda: reader.unread_bytes
         return reader
 
     def _read(self, stream: int, size: int) -> None:
         """The caller has read so much: the cap counts it."""
         execution = self._execution
-        execution.streams.piped(stream).read(size)
+        account = execution.streams.piped(stream)
+        assert account is not None
+        account.read(size)
         cap = execution.plan.limits.output_max
         if cap is None or execution.outcome is not None or "output_max" in execution.causes:
             return

@@ -37,6 +37,8 @@ class PipeReader:
         self._held = bytearray()
         self._ended = False
         self._large = False
+        self._handed = False
+        self._rest = b""
         self._waiter: asyncio.Future[None] | None = None
 
     def fileno(self) -> int:
@@ -45,10 +47,16 @@ class PipeReader:
 
     def hand_over(self) -> int:
         """The descriptor for another process, which expects reads that wait; raises :class:`ConfigError` once bytes were taken."""
-        if self._held or self._waiter is not None or self._fd < 0:
+        if self._held or self._rest or self._waiter is not None or self._fd < 0:
             raise ConfigError("stdin: this stream is closed, or being read, or bytes of it were read and kept here already")
         os.set_blocking(self._fd, True)
+        self._handed = True
         return self._fd
+
+    def follow(self, rest: Callable[[], bytes]) -> None:
+        """What ``rest()`` returns comes after the pipe's end; not asked when somebody else reads the pipe by now."""
+        if self._fd >= 0 and not self._handed:
+            self._rest = rest()
 
     @property
     def unread_bytes(self) -> int:
@@ -60,7 +68,7 @@ class PipeReader:
 
         room = array.array("i", [0])
         fcntl.ioctl(self._fd, termios.FIONREAD, room)
-        return room[0]
+        return room[0] + len(self._rest)
 
     def at_eof(self) -> bool:
         """Everything was read and the pipe has ended."""
@@ -98,6 +106,8 @@ class PipeReader:
                 continue
             if len(data) >= FULL_BYTES and not self._large:
                 self._enlarge()
+            if not data and self._rest:
+                data, self._rest = self._rest[:most], self._rest[most:]
             if data:
                 self._counted(len(data))
                 return data

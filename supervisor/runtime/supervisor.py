@@ -9,7 +9,7 @@ import supervisor.control.watch
 import supervisor.kernel.diagnose
 import supervisor.runtime.conclude  # noqa: F401 - all that an end needs is loaded before: there may be no descriptor left then
 from supervisor.errors import ClosedError, ConfigError
-from supervisor.kernel.native import OUTPUT, OUTPUT_END, Engine
+from supervisor.kernel.native import OUTPUT, OUTPUT_END, OUTPUT_ERROR, Engine
 from supervisor.model.classify import Evidence, Finding
 from supervisor.model.outcome import Exit, Outcome, Usage
 from supervisor.model.plan import LaunchPlan
@@ -316,6 +316,9 @@ class Supervisor:
             before = execution.state
             if event.kind == OUTPUT:
                 job._telling.output(event.code)
+                continue
+            if event.kind == OUTPUT_ERROR:
+                job._telling.lost(event.code, event.detail)
                 continue
             if event.kind != OUTPUT_END or execution.outcome is None:
                 try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from supervisor.kernel import native
+from supervisor.kernel.streams import STREAM_NAMES
 from supervisor.model.events import Error, LimitHit, Output, Paused, Resumed, Started, StateChanged, Terminated
 from supervisor.model.state import JobState
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from supervisor.runtime.event_log import EventLog
     from supervisor.runtime.execution import Execution
 
-STREAM_NAMES: Final = {1: "stdout", 2: "stderr"}
 OVER: Final = (JobState.TERMINATED, JobState.FAILED)
 
 
@@ -68,6 +68,11 @@ class Telling:
         if data:
             self._told[stream] += len(data)
             self._emit(Output, stream=STREAM_NAMES[stream], data=data)
+
+    def lost(self, stream: int, code: int) -> None:
+        """A file takes no more of a stream."""
+        if self._log.is_read:
+            self._emit(Error, message=self._execution.streams.failure(stream, code))
 
     def _tell_output(self) -> None:
         if self._log.wants_output(self._execution.token):
