@@ -196,6 +196,13 @@ class Streams:
         self.sources[number] = fd
         self._job_ends.append(fd)
 
+    def talk_through(self, master: int, slave: int) -> None:
+        """The caller talks to the job through the other side of its terminal; takes over both sides."""
+        self._job_ends.append(slave)
+        self.ours[1] = master
+        self._piped[1] = Piped()
+        self.ours[0] = duplicate(master)
+
     def relay_from(self, number: int, fd: int, to_fd: int) -> None:
         """Copy what comes from ``fd`` (a terminal's other side, owned from now on) to ``to_fd`` as stream ``number``."""
         check(lib.sup_output_relay(self._native, number, fd, to_fd))
@@ -210,6 +217,10 @@ class Streams:
     def counts(self) -> bool:
         """This job's output passes through us."""
         return self._native is not None or bool(self._piped)
+
+    def is_read(self, number: int) -> bool:
+        """The caller reads stream 1 or 2 from the job itself."""
+        return number in self._piped
 
     def piped(self, number: int) -> Piped | None:
         """The account of stream 1 or 2 when the caller reads it from the job itself, None for a copy (``Tee``)."""
@@ -227,14 +238,21 @@ class Streams:
         start = lib.sup_output_rest(self._native, number, size)
         return bytes(ffi.buffer(start, size[0])) if size[0] else b""
 
+    def lost(self) -> dict[int, tuple[int, int]]:
+        """By stream: how many bytes its file did not take, and the last errno."""
+        found = {}
+        for number in self._captures if self._native is not None else ():
+            error = ffi.new("int32_t *")
+            if count := lib.sup_output_lost(self._native, number, error):
+                found[number] = int(count), int(error[0])
+        return found
+
     def losses(self) -> list[str]:
         """What files did not take, in words."""
-        found = []
-        for number, capture in self._captures.items():
-            error = ffi.new("int32_t *")
-            if lost := lib.sup_output_lost(self._native, number, error) if self._native is not None else 0:
-                found.append(f"{STREAM_NAMES[number]}: {lost} bytes are lost, {capture.path}: {os.strerror(error[0])}")
-        return found
+        return [
+            f"{STREAM_NAMES[number]}: {count} bytes are lost, {self._captures[number].path}: {os.strerror(code)}"
+            for number, (count, code) in self.lost().items()
+        ]
 
     def failure(self, number: int, code: int) -> str:
         """A file takes no more, in words."""

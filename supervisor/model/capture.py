@@ -21,7 +21,7 @@ NAME_MAX_BYTES: Final = 255
 
 @value
 class Capture:
-    """A file that takes a job's output, by splice(2): no byte of it passes through Python, or through this process at all.
+    """A file that takes a job's output, by splice(2) where the file takes it: no byte is copied through Python.
 
     ``path``: a regular file, made when it is missing, never a symbolic link; emptied first unless ``append``.
     ``max_bytes``: a file that is as large is renamed to ``path.1`` (an older one to ``path.2``, and so on up to ``keep``
@@ -40,36 +40,41 @@ class Capture:
     append: bool = False
 
     def __init__(self, path: Any, *, max_bytes: int | str | None = None, keep: int = 1, lines: bool = False, append: bool = False) -> None:
-        problems = []
-        given = path
-        if hasattr(path, "__fspath__"):
-            given = path.__fspath__()
-        if isinstance(given, bytes):
-            given = given.decode("utf-8", "surrogateescape")
-        if not isinstance(given, str) or not given or "\0" in given or given.endswith("/"):
-            problems.append(f"path: {path!r} does not name a file")
+        name, problems = _file_name(path)
         most: int | float | None = None
-        if max_bytes is not None:
-            try:
-                most = parse_bytes(max_bytes)
-            except ValueError as error:
-                problems.append(f"max_bytes: {error}")
-            else:
-                if most < MAX_BYTES_LEAST:
-                    problems.append(f"max_bytes: must be at least {MAX_BYTES_LEAST}")
+        try:
+            most = None if max_bytes is None else parse_bytes(max_bytes)
+        except ValueError as error:
+            problems.append(f"max_bytes: {error}")
+        if most is not None and most < MAX_BYTES_LEAST:
+            problems.append(f"max_bytes: must be at least {MAX_BYTES_LEAST}")
         if not isinstance(keep, int) or isinstance(keep, bool) or not 0 <= keep <= KEEP_MOST:
             problems.append(f"keep: must be a number of files, 0 to {KEEP_MOST}")
-        elif not problems and len(f"{given.rpartition('/')[2]}.{keep}".encode("utf-8", "surrogateescape")) > NAME_MAX_BYTES:
+        elif len(f"{name.rpartition('/')[2]}.{keep}".encode("utf-8", "surrogateescape")) > NAME_MAX_BYTES:
             problems.append(f"path: {path!r} leaves no room for the numbers of old files in a name of {NAME_MAX_BYTES} bytes")
-        if lines and most in (None, float("inf")):
+        if lines and (max_bytes is None or most == float("inf")):
             problems.append("lines: says where a file of max_bytes ends, so max_bytes is needed")
         if problems:
             raise ConfigError(*[f"capture {problem}" for problem in problems])
-        set_field(self, "path", given)
+        set_field(self, "path", name)
         set_field(self, "max_bytes", None if most is None or most == float("inf") else int(most))
         set_field(self, "keep", keep)
         set_field(self, "lines", bool(lines))
         set_field(self, "append", bool(append))
+
+
+def _file_name(path: Any) -> tuple[str, list[str]]:
+    """The path as text, and what is wrong with it."""
+    given = path.__fspath__() if hasattr(path, "__fspath__") else path
+    if isinstance(given, bytes):
+        given = given.decode("utf-8", "surrogateescape")
+    if not isinstance(given, str) or not given or "\0" in given or given.endswith("/"):
+        return "", [f"path: {path!r} does not name a file"]
+    try:
+        given.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return "", [f"path: {path!r} holds a lone surrogate, for which there are no bytes"]
+    return given, []
 
 
 @value

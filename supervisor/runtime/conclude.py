@@ -148,5 +148,5 @@ def _read_streams(plan: LaunchPlan, streams: Streams, reading: Reading) -> None:
     if not streams.counts:
         return
     for number, name, stream in ((1, "stdout_bytes", plan.stdout), (2, "stderr_bytes", plan.stderr)):
-        if passes_through_us(stream):
+        if passes_through_us(stream) or streams.is_read(number):
             reading.put(name, streams.count(number), "counted on the way")

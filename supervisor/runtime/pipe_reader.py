@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 
@@ -21,7 +22,7 @@ DEFAULT_LIMIT_BYTES: Final = 1 << 16
 
 
 class PipeReader:
-    """Owns the reading end of one pipe. Nothing is read ahead: a job that writes more than is read waits.
+    """Owns the reading end of one pipe, or one side of a terminal. Nothing is read ahead: a job that writes more than is read waits.
 
     The methods are those of ``asyncio.StreamReader``, and raise what they raise: ``IncompleteReadError``
     at an early end, ``LimitOverrunError`` for a line beyond ``limit`` bytes. One task reads at a time
@@ -104,6 +105,10 @@ class PipeReader:
                 continue
             except InterruptedError:
                 continue
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                data = b""  # a terminal whose other side nobody has open any more (pty(7))
             if len(data) >= FULL_BYTES and not self._large:
                 self._enlarge()
             if not data and self._rest:

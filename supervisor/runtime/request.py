@@ -10,7 +10,7 @@ from supervisor.errors import ConfigError
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
 from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, Credentials, JobSpec, goes_to, grace_ns
-from supervisor.model.value import value
+from supervisor.model.value import replace, value
 
 NoneType = type(None)
 TYPE_CHECKING = False
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import IO, Any, Final
 
+    from supervisor.kernel.pty import PseudoTerminal
     from supervisor.model.capture import Capture, OutputStream, Tee
     from supervisor.model.policy.policy import Policy
     from supervisor.model.sandbox import Sandbox
@@ -269,6 +270,26 @@ def _stream(name: str, stream: Stream, pipes: bool) -> int | None:
     if fileno is None:
         raise ConfigError(f"{name}: must be a descriptor, a file, a constant, or for output a Capture or Tee, not {type(stream).__name__}")
     return int(fileno())
+
+
+def open_terminal(asked: object, spec: JobSpec) -> PseudoTerminal:
+    """For ``pty=True`` or ``pty=(rows, columns)``; raises :class:`ConfigError`, OSError when there is no terminal to be had."""
+    from supervisor.kernel.pty import PseudoTerminal
+
+    given = [name for name in ("stdin", "stdout", "stderr", "input") if getattr(spec, name) is not None]
+    if given:
+        raise ConfigError(f"pty: the job's streams are its terminal, so {given[0]} cannot be given")
+    if asked is True:
+        return PseudoTerminal()
+    if isinstance(asked, (tuple, list)) and len(asked) == 2:
+        return PseudoTerminal(*asked)
+    raise ConfigError(f"pty: must be True or (rows, columns), not {asked!r}")
+
+
+def on_terminal(spec: JobSpec, terminal: PseudoTerminal) -> JobSpec:
+    """The same job with the terminal for its streams."""
+    side = terminal.slave
+    return replace(spec, stdin=side, stdout=side, stderr=side, controlling_terminal=side)
 
 
 def _input(given: bytes | str | None, text: Text) -> bytes | None:

@@ -57,7 +57,7 @@ def test_a_capture_travels_whole(path: str, max_bytes: int | None, keep: int, ap
     try:
         made = Capture(path, max_bytes=max_bytes, keep=keep, append=append)
     except ConfigError:
-        assert path.endswith("/") or "\0" in path or any("\ud800" <= character <= "\udfff" for character in path)
+        assert path.endswith("/") or "\0" in path or len(path.encode()) > 240
         return
     assert pickle.loads(pickle.dumps(made)) == copy.copy(made) == made
     assert hash(made) == hash(Capture(path, max_bytes=max_bytes, keep=keep, append=append))

@@ -169,26 +169,46 @@ asyncio.run(main())
 """
 
 
+#: A full disk on which somebody makes room while the job writes on.
+MADE_ROOM = """
+import asyncio, os, sys
+import supervisor
+from supervisor import Capture
+
+SAYS = "import sys, time\\nwhile True: print('x' * 99, flush=True); time.sleep(0.01)"
+
+async def main():
+    ballast, out = sys.argv[1] + "/ballast", sys.argv[1] + "/out"
+    try:
+        with open(ballast, "wb", buffering=0) as file:
+            while True: file.write(bytes(4096))
+    except OSError:
+        pass
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start([sys.executable, "-c", SAYS], stdout=Capture(out))
+        async for event in job.events():
+            if event.kind == "error":
+                break
+        os.unlink(ballast)
+        while not os.path.getsize(out):
+            await asyncio.sleep(0.01)
+        outcome = await job.kill()
+    size = os.path.getsize(out)
+    assert size % 100 == 0 and outcome.warnings == (
+        f"stdout: {outcome.usage.stdout_bytes - size} bytes are lost, {out}: No space left on device",), outcome.warnings
+
+asyncio.run(main())
+"""
+
+
 @pytest.mark.requires("mount")
-def test_a_full_disk_holds_nobody_up_and_every_lost_byte_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", [FULL, MADE_ROOM], ids=["full", "made room"])
+def test_a_full_disk_holds_nobody_up_and_every_lost_byte_is_counted(tmp_path: Path, program: str) -> None:
     """On a file system of one megabyte, mounted in a namespace of its own."""
     script = 'mount -t tmpfs -o size=1M tmpfs "$1" && shift && exec "$@"'
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(tmp_path)]
     done = subprocess.run(
-        [
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            "sh",
-            str(tmp_path),
-            sys.executable,
-            "-c",
-            FULL,
-            str(tmp_path),
-        ],
+        [*unshare, sys.executable, "-c", program, str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
@@ -196,6 +216,26 @@ def test_a_full_disk_holds_nobody_up_and_every_lost_byte_is_counted(tmp_path: Pa
         env={**os.environ, "RINGFENCE_CGROUP": "none"},
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+async def test_a_next_file_that_cannot_be_made_is_told_and_the_bound_holds(tmp_path: Path) -> None:
+    """The directory is gone."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    code = "import os, sys\nos.write(1, b'x' * 4096)\nprint('go', file=sys.stderr, flush=True)\nsys.stdin.read(1)\nos.write(1, b'y' * 10)"
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(python(code), stdin=PIPE, stdout=Capture(folder / "out", max_bytes=4096), stderr=PIPE)
+        events = job.events()
+        assert job.stdin is not None and job.stderr is not None
+        assert await job.stderr.readline() == b"go\n"
+        (folder / "out").unlink()
+        folder.rmdir()
+        job.stdin.write(b"!")
+        outcome = await job.wait()
+    assert outcome.ok and outcome.warnings == (f"stdout: 10 bytes are lost, {folder}/out: No such file or directory",)
+    assert [event.message for event in [event async for event in events] if isinstance(event, supervisor.Error)] == [
+        f"stdout: output is being lost, {folder}/out: No such file or directory"
+    ]
 
 
 def test_a_file_size_limit_of_our_own_is_met_like_a_full_disk(tmp_path: Path) -> None:
