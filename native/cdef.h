@@ -37,13 +37,13 @@ int sup_template_fork(const void *plan, uint64_t size, int leaf_fd, int32_t ret_
 /* ---- engine.c: one epoll set for everything a supervisor waits for ---- */
 struct sup_engine;
 
-enum sup_event_kind { SUP_EVENT_SPAWNED = 1, SUP_EVENT_EXITED, SUP_EVENT_EMPTY, SUP_EVENT_OUTPUT_LIMIT, SUP_EVENT_OUTPUT_END, SUP_EVENT_SIGNAL, SUP_EVENT_READY, SUP_EVENT_OUTPUT, SUP_EVENT_DENIED };
+enum sup_event_kind { SUP_EVENT_SPAWNED = 1, SUP_EVENT_EXITED, SUP_EVENT_EMPTY, SUP_EVENT_OUTPUT_LIMIT, SUP_EVENT_OUTPUT_END, SUP_EVENT_SIGNAL, SUP_EVENT_READY, SUP_EVENT_OUTPUT, SUP_EVENT_DENIED, SUP_EVENT_OUTPUT_ERROR };
 
 struct sup_event {
     uint64_t token;
     int32_t kind;
-    int32_t code;   /* EXITED: exit status or signal; SIGNAL: its number; DENIED: the call's; OUTPUT, OUTPUT_END: stream, 0 to 2 */
-    int32_t detail; /* EXITED: 0 exited, 1 killed, 2 dumped core; SIGNAL: sender's pid, 0 the kernel; OUTPUT_END: errno */
+    int32_t code;   /* EXITED: exit status or signal; SIGNAL: its number; DENIED: the call's; OUTPUT, OUTPUT_END, OUTPUT_ERROR: stream, 0 to 2 */
+    int32_t detail; /* EXITED: 0 exited, 1 killed, 2 dumped core; SIGNAL: sender's pid, 0 the kernel; OUTPUT_END, OUTPUT_ERROR: errno */
     uint64_t time_ns;
     uint64_t user_us, system_us;
     int32_t populated; /* EXITED with a cgroup: 1 while others of the tree live, 0 when it is empty; -1 without */
@@ -83,18 +83,33 @@ int sup_deadline_free(struct sup_deadline *deadline);                  /* 1 when
 /* ---- output.c: the pipes of one job ---- */
 struct sup_output;
 
+/* A regular file, open for writing at its end, and how it makes way for the next one. */
+struct sup_capture {
+    const char *name; /* below dir_fd */
+    int32_t dir_fd, fd;
+    uint64_t size, max_bytes; /* bytes in it already; at most; UINT64_MAX: no other file is ever begun */
+    int32_t keep, lines;      /* old files, NAME.1 the youngest; end each at a line end if there is one near its end */
+};
+
 /* max_bytes: cap over stdout and stderr together, UINT64_MAX for none. */
 struct sup_output *sup_output_new(struct sup_engine *engine, uint64_t token, uint64_t max_bytes);
-int sup_output_collect(struct sup_output *output, int stream, int fd);              /* keep the bytes; owns fd */
-int sup_output_relay(struct sup_output *output, int stream, int fd, int to_fd);     /* copy through; owns fd, borrows to_fd */
+
+/* Where stream 1 or 2, read from fd, goes. fd is taken over even by a call that fails, other descriptors are not;
+ * another destination of the same stream has -1 for it. */
+int sup_output_collect(struct sup_output *output, int stream, int fd);          /* keep the bytes */
+int sup_output_relay(struct sup_output *output, int stream, int fd, int to_fd); /* copy through; borrows to_fd */
+int sup_output_pipe(struct sup_output *output, int stream, int fd, int to_fd);  /* copy into a pipe that the caller reads; takes over to_fd too */
+int sup_output_capture(struct sup_output *output, int stream, int fd, const struct sup_capture *plan); /* into a file, no copy if it can be; takes over both descriptors of plan, too */
 int sup_output_feed(struct sup_output *output, int fd, const void *bytes, uint64_t size); /* owns fd; bytes stay the caller's */
 void sup_output_announce(struct sup_output *output, int on); /* OUTPUT whenever a collected stream has grown */
 int sup_output_limit(struct sup_output *output, uint64_t max_bytes); /* another cap; 1 when more than that has come already */
 int sup_output_drain(struct sup_output *output); /* read what is there now, then close every reading end */
 int sup_output_pending(struct sup_output *output); /* relayed bytes that their destination has not taken yet, in streams */
+const void *sup_output_rest(struct sup_output *output, int stream, uint64_t *ret_size); /* after drain: what a pipe did not take, and close it */
 int sup_output_open(struct sup_output *output);    /* streams 1 and 2 that have not ended */
 int sup_output_error(struct sup_output *output);   /* errno with which a relay's destination refused bytes; a reader that left is none */
 const void *sup_output_bytes(struct sup_output *output, int stream, uint64_t *ret_size);
+uint64_t sup_output_lost(struct sup_output *output, int stream, int32_t *ret_error); /* bytes that a capture's file did not take, and why not the last time */
 uint64_t sup_output_count(struct sup_output *output, int stream); /* bytes read from the job, beyond the cap too */
 int sup_output_truncated(struct sup_output *output);
 uint64_t sup_output_last_ns(struct sup_output *output);           /* when the last byte came, 0: never */

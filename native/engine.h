@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of the engine: what engine.c, spawner.c and output.c share.
+ * Inside of the engine: what engine.c, spawner.c, output.c and its neighbours share.
  */
 #ifndef RINGFENCE_ENGINE_H
 #define RINGFENCE_ENGINE_H
@@ -12,7 +12,7 @@
 #include <sys/epoll.h>
 
 /* Room that one watched descriptor may need in the caller's event array. */
-enum { EVENTS_PER_WATCH = 2, EPOLL_BATCH = 64 };
+enum { EVENTS_PER_WATCH = 3, EPOLL_BATCH = 64 };
 
 /* One watched descriptor; epoll's data points at it. Linked so that sup_engine_free finds them all. */
 struct watch {
@@ -39,7 +39,7 @@ struct sup_engine {
     /* the poll under way: where emit() writes */
     struct sup_event *events;
     int event_count, event_max;
-    void *scratch; /* page-aligned, for relays */
+    void *scratch; /* page-aligned, for captures */
     /* spawner threads: the lock guards the two queues */
     pthread_mutex_t lock;
     pthread_cond_t work;

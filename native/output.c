@@ -1,44 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The pipes of one job: stdout and stderr collected or relayed and counted to the byte against one
- * cap, stdin fed. Everything is driven by the engine; nothing here blocks on a slow reader.
+ * The pipes of one job: stdout and stderr kept, relayed or captured to a file, or several of these, and
+ * counted to the byte against one cap; stdin fed. Everything is driven by the engine; nothing here blocks on a slow reader.
  */
-#include "engine.h"
+#include "stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STREAMS = 3, FIRST_BUFFER = 64 * 1024, SURE_WRITE = 4096, BIG_PIPE = 1024 * 1024, READ_MAX = 1024 * 1024 };
-
-enum target { TARGET_NONE, TARGET_MEMORY, TARGET_FILE, TARGET_SOCKET, TARGET_SHARED };
-
-struct stream {
-    struct watch in;  /* the job's end of it: what we read (1, 2) or write (0) */
-    struct watch out; /* where relayed bytes go, watched only while they wait */
-    struct sup_output *output;
-    enum target target;
-    int number, open, waiting, own_out, error;
-    char *bytes; /* collected, or waiting for the destination; page-aligned */
-    uint64_t size, room, taken; /* taken: how much of a feed or a relay has gone out */
-    uint64_t count;
-};
-
-struct sup_output {
-    struct sup_engine *engine;
-    uint64_t token, max_bytes, used, last_ns;
-    int limit_hit, truncated, announced;
-    struct stream streams[STREAMS];
-    const char *feed;
-    uint64_t feed_size;
-};
+enum { FIRST_BUFFER = 64 * 1024, BIG_PIPE = 1024 * 1024, READ_MAX = 1024 * 1024, TAKES_MAX = 4 };
 
 struct sup_output *sup_output_new(struct sup_engine *engine, uint64_t token, uint64_t max_bytes)
 {
@@ -49,35 +25,44 @@ struct sup_output *sup_output_new(struct sup_engine *engine, uint64_t token, uin
     output->token = token;
     output->max_bytes = max_bytes;
     for (int i = 0; i < STREAMS; i++)
-        output->streams[i] = (struct stream){.output = output, .number = i, .in.fd = -1, .out.fd = -1};
+        output->streams[i] = (struct stream){.output = output, .number = i, .in.fd = -1};
     return output;
 }
 
-static struct stream *stream_of(struct watch *watch, size_t offset) { return (struct stream *)(void *)((char *)watch - offset); }
+static struct stream *stream_of(struct watch *watch) { return (struct stream *)(void *)((char *)watch - offsetof(struct stream, in)); }
 
-static void stop_waiting(struct stream *stream)
+void stream_watch(struct stream *stream)
 {
-    if (!stream->waiting)
-        return;
-    engine_remove(stream->output->engine, &stream->out);
-    stream->waiting = 0;
+    int wanted = stream->open && !stream->output->limit_hit && relay_waiting_count(stream) == 0;
+    if (wanted && !stream->watched)
+        stream->watched = engine_add(stream->output->engine, &stream->in, EPOLLIN) == 0;
+    else if (!wanted && stream->watched) {
+        engine_remove(stream->output->engine, &stream->in);
+        stream->watched = 0;
+    }
 }
 
-/* Close our end; a relay's destination is let go too. */
+static void close_input(struct stream *stream)
+{
+    if (!stream->open)
+        return;
+    if (stream->watched)
+        engine_remove(stream->output->engine, &stream->in);
+    close(stream->in.fd);
+    stream->open = stream->watched = 0;
+}
+
+/* Close our end and let every destination go. */
 static void close_stream(struct stream *stream)
 {
-    if (stream->open) {
-        engine_remove(stream->output->engine, &stream->in);
-        close(stream->in.fd);
-        stream->open = 0;
-    }
-    stop_waiting(stream);
-    if (stream->own_out)
-        close(stream->out.fd);
-    stream->own_out = 0;
+    close_input(stream);
+    for (int i = 0; i < stream->relay_count; i++)
+        relay_close(&stream->relays[i]);
+    if (stream->capture != NULL)
+        capture_close(stream->capture);
 }
 
-static void end_stream(struct stream *stream)
+void stream_end(struct stream *stream)
 {
     close_stream(stream);
     struct sup_event *event = engine_emit(stream->output->engine, SUP_EVENT_OUTPUT_END, stream->output->token);
@@ -105,83 +90,6 @@ static int make_room(struct stream *stream)
     return stream->size == stream->room ? grow(stream, stream->room * 2) : 0;
 }
 
-/* ---- relaying ---- */
-
-/* One write that never blocks: our own non-blocking description (pipe, terminal), MSG_DONTWAIT
- * (socket), a regular file, which does not block; or, on a shared pipe or terminal that we may not open
- * anew, as little as is sure to fit once poll says that there is room (pipe(7), PIPE_BUF). */
-static ssize_t write_some(struct stream *stream, const char *bytes, size_t size)
-{
-    if (stream->target == TARGET_SOCKET)
-        return send(stream->out.fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (stream->target == TARGET_SHARED) {
-        struct pollfd polled = {.fd = stream->out.fd, .events = POLLOUT};
-        if (poll(&polled, 1, 0) == 0) {
-            errno = EAGAIN;
-            return -1;
-        }
-        size = size < SURE_WRITE ? size : SURE_WRITE;
-    }
-    return write(stream->out.fd, bytes, size);
-}
-
-/* Push what waits. Returns 1 when nothing is left, 0 when the destination is full, -errno. */
-static int push(struct stream *stream)
-{
-    while (stream->taken < stream->size) {
-        ssize_t n = write_some(stream, stream->bytes + stream->taken, stream->size - stream->taken);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return 0;
-        if (n < 0)
-            return -errno;
-        stream->taken += (uint64_t)n;
-    }
-    stream->taken = stream->size = 0;
-    return 1;
-}
-
-/* Swap what is watched: the job's end, or, while the destination is full, the destination. */
-static void wait_for_destination(struct stream *stream)
-{
-    if (stream->open)
-        engine_remove(stream->output->engine, &stream->in);
-    stream->waiting = engine_add(stream->output->engine, &stream->out, EPOLLOUT) == 0;
-}
-
-static void wait_for_job(struct stream *stream)
-{
-    stop_waiting(stream);
-    if (stream->open)
-        engine_add(stream->output->engine, &stream->in, EPOLLIN);
-}
-
-/* After new bytes came: hand them on, and while the destination is full stop reading the job. */
-static void relay(struct stream *stream)
-{
-    int r = push(stream);
-    if (r == 0 && !stream->waiting)
-        wait_for_destination(stream);
-    else if (r != 0 && stream->waiting)
-        wait_for_job(stream);
-    if (r < 0) { /* EPIPE: the reader left, and the job shall learn it as if it wrote there itself */
-        stream->error = -r;
-        stream->taken = stream->size = 0;
-        end_stream(stream);
-    } else if (r == 1 && !stream->open)
-        end_stream(stream);
-}
-
-static void relay_ready(struct sup_engine *engine, struct watch *watch, uint32_t events)
-{
-    (void)engine;
-    (void)events;
-    struct stream *stream = stream_of(watch, offsetof(struct stream, out));
-    if (stream->waiting) /* not ended by an earlier event of the same batch */
-        relay(stream);
-}
-
 /* ---- reading the job ---- */
 
 /* Count n bytes just read; returns how many of them fit under the cap. */
@@ -202,6 +110,14 @@ static uint64_t account(struct stream *stream, uint64_t n)
     return kept;
 }
 
+static void enlarge(struct stream *stream, uint64_t n)
+{
+    if (n < FIRST_BUFFER || stream->large)
+        return;
+    stream->large = 1;
+    fcntl(stream->in.fd, F_SETPIPE_SZ, BIG_PIPE); /* a heavy writer: fewer wake-ups; refusal does no harm */
+}
+
 /* One read. Returns bytes read, 0 at the end, -EAGAIN when nothing is there. */
 static int64_t read_some(struct stream *stream)
 {
@@ -212,85 +128,114 @@ static int64_t read_some(struct stream *stream)
     ssize_t n = read(stream->in.fd, stream->bytes + stream->size, room < READ_MAX ? room : READ_MAX);
     if (n < 0)
         return errno == EIO ? 0 : -errno; /* EIO: the last process closed the terminal's other side */
-    if (n == FIRST_BUFFER && stream->room == FIRST_BUFFER)
-        fcntl(stream->in.fd, F_SETPIPE_SZ, BIG_PIPE); /* a heavy writer: fewer wake-ups; refusal does no harm */
-    if (n > 0)
-        stream->size += account(stream, (uint64_t)n);
+    if (n == 0)
+        return 0;
+    enlarge(stream, (uint64_t)n);
+    uint64_t kept = account(stream, (uint64_t)n);
+    if (stream->capture != NULL)
+        capture_write(stream, stream->bytes + stream->size, kept);
+    stream->size += kept;
     return n;
 }
+
+/* The file is the only place the bytes go: they need not pass through us, up to the cap. */
+static int64_t take_some(struct stream *stream, uint64_t most)
+{
+    uint64_t left = stream->output->max_bytes - stream->output->used;
+    if (left == 0)
+        return read_some(stream); /* one more byte is too many */
+    int64_t n = capture_take(stream, left < most ? left : most);
+    if (n > 0) {
+        enlarge(stream, (uint64_t)n);
+        account(stream, (uint64_t)n);
+    }
+    return n;
+}
+
+static int is_capture_alone(const struct stream *stream) { return stream->capture != NULL && !stream->keeps && relay_open_count(stream) == 0; }
+
+static int64_t next_bytes(struct stream *stream, uint64_t most) { return is_capture_alone(stream) ? take_some(stream, most) : read_some(stream); }
+
 
 static void input_ready(struct sup_engine *engine, struct watch *watch, uint32_t events)
 {
     (void)engine;
     (void)events;
-    struct stream *stream = stream_of(watch, offsetof(struct stream, in));
-    if (!stream->open || stream->waiting)
+    struct stream *stream = stream_of(watch);
+    if (!stream->watched)
         return;
-    int64_t n = read_some(stream);
+    int64_t n = next_bytes(stream, UINT64_MAX);
+    for (int takes = 1; n >= FIRST_BUFFER && takes < TAKES_MAX && is_capture_alone(stream) && !stream->output->limit_hit; takes++)
+        n = take_some(stream, UINT64_MAX); /* the job has gone on writing meanwhile; a few times, for the others' sake */
     if (n == -EAGAIN || n == -EINTR)
         return;
     if (n < 0)
         stream->error = (int)-n;
     if (n > 0 && stream->output->limit_hit) {
-        engine_remove(stream->output->engine, watch); /* past the cap: the job is about to be ended */
-        if (stream->target != TARGET_MEMORY)
-            push(stream);
+        stream_watch(stream); /* past the cap: the job is about to be ended */
+        relay_push(stream);
         return;
     }
-    if (n > 0 && stream->target != TARGET_MEMORY)
-        relay(stream);
-    else if (n > 0 && stream->output->announced)
+    if (n > 0 && stream->relay_count > 0)
+        relay_bytes(stream);
+    if (n > 0 && stream->keeps && stream->output->announced)
         engine_emit(stream->output->engine, SUP_EVENT_OUTPUT, watch->token)->code = stream->number;
     if (n <= 0 && stream->open)
-        end_stream(stream);
+        stream_end(stream);
 }
 
-static int open_reading(struct sup_output *output, int number, int fd, enum target target)
+/* The stream that a destination is for; with a descriptor it is opened first, without one it was for another destination. */
+static int reading(struct sup_output *output, int number, int fd, struct stream **ret_stream)
 {
-    if (number < 1 || number >= STREAMS)
+    if (number < 1 || number >= STREAMS || (fd < 0 && !output->streams[number].open))
         return -EINVAL;
-    struct stream *stream = &output->streams[number];
+    struct stream *stream = *ret_stream = &output->streams[number];
+    if (fd < 0)
+        return 0;
     int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-        return -errno;
+    int r = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
     stream->in = (struct watch){.ready = input_ready, .token = output->token, .fd = fd};
-    stream->target = target;
-    int r = engine_add(output->engine, &stream->in, EPOLLIN);
-    stream->open = r == 0;
+    if (r == 0)
+        r = engine_add(output->engine, &stream->in, EPOLLIN);
+    stream->open = stream->watched = r == 0;
+    if (r < 0)
+        close(fd);
     return r;
 }
 
-int sup_output_collect(struct sup_output *output, int number, int fd) { return open_reading(output, number, fd, TARGET_MEMORY); }
-
-/* A description of our own for a pipe or a terminal, because O_NONBLOCK on the shared one would change
- * every other process that holds it. Another user's pipe cannot be opened anew. */
-static int reopen_nonblocking(int fd)
+int sup_output_collect(struct sup_output *output, int number, int fd)
 {
-    char path[64] = "/proc/self/fd/";
-    int at = (int)strlen(path), digits = 1;
-    for (int n = fd; n >= 10; n /= 10)
-        digits++;
-    for (int i = digits - 1, n = fd; i >= 0; i--, n /= 10)
-        path[at + i] = (char)('0' + n % 10);
-    return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct stream *stream;
+    int r = reading(output, number, fd, &stream);
+    if (r == 0)
+        stream->keeps = 1;
+    return r;
 }
 
 int sup_output_relay(struct sup_output *output, int number, int fd, int to_fd)
 {
-    struct stat info;
-    if (fstat(to_fd, &info) < 0)
+    struct stream *stream;
+    int r = reading(output, number, fd, &stream);
+    return r < 0 ? r : relay_open(stream, to_fd, 0);
+}
+
+int sup_output_pipe(struct sup_output *output, int number, int fd, int to_fd)
+{
+    struct stream *stream;
+    int flags = fcntl(to_fd, F_GETFL);
+    if (flags < 0 || fcntl(to_fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return -errno;
-    struct stream *stream = &output->streams[number];
-    int r = open_reading(output, number, fd, S_ISSOCK(info.st_mode) ? TARGET_SOCKET : TARGET_FILE);
-    if (r < 0)
-        return r;
-    int may_block = S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode);
-    int own = may_block ? reopen_nonblocking(to_fd) : -1;
-    if (may_block && own < 0)
-        stream->target = TARGET_SHARED;
-    stream->own_out = own >= 0;
-    stream->out = (struct watch){.ready = relay_ready, .token = output->token, .fd = own >= 0 ? own : to_fd};
-    return 0;
+    int r = reading(output, number, fd, &stream);
+    return r < 0 ? r : relay_open(stream, to_fd, 1);
+}
+
+int sup_output_capture(struct sup_output *output, int number, int fd, const struct sup_capture *plan)
+{
+    struct stream *stream;
+    int r = reading(output, number, fd, &stream);
+    if (r == 0 && stream->capture != NULL)
+        r = -EINVAL;
+    return r < 0 ? r : capture_open(plan, &stream->capture);
 }
 
 /* ---- feeding stdin ---- */
@@ -299,7 +244,7 @@ static void feed_ready(struct sup_engine *engine, struct watch *watch, uint32_t 
 {
     (void)engine;
     (void)events;
-    struct stream *stream = stream_of(watch, offsetof(struct stream, in));
+    struct stream *stream = stream_of(watch);
     struct sup_output *output = stream->output;
     while (stream->taken < output->feed_size) {
         ssize_t n = write(watch->fd, output->feed + stream->taken, output->feed_size - stream->taken);
@@ -324,7 +269,7 @@ int sup_output_feed(struct sup_output *output, int fd, const void *bytes, uint64
     output->feed_size = size;
     stream->in = (struct watch){.ready = feed_ready, .token = output->token, .fd = fd};
     int r = engine_add(output->engine, &stream->in, EPOLLOUT);
-    stream->open = r == 0;
+    stream->open = stream->watched = r == 0;
     if (r == 0)
         feed_ready(output->engine, &stream->in, EPOLLOUT); /* what fits the pipe goes at once, mostly all */
     return r;
@@ -357,26 +302,43 @@ int sup_output_drain(struct sup_output *output)
         if (stream->open && fstat(stream->in.fd, &info) == 0 && S_ISFIFO(info.st_mode))
             ioctl(stream->in.fd, FIONREAD, &left);
         while (stream->open && !output->limit_hit && n > 0 && left > 0) {
-            n = read_some(stream);
+            n = next_bytes(stream, (uint64_t)left);
             if (n == -EINTR)
                 n = 1;
             else if (n > 0)
                 left -= (int)n;
+            engine->event_count = 0;
         }
-        if (stream->open) {
-            engine_remove(engine, &stream->in);
-            close(stream->in.fd);
-            stream->open = 0;
-        }
-        engine->event_count = 0;
-        if (stream->target > TARGET_MEMORY)
-            relay(stream);
+        close_input(stream);
+        if (stream->relay_count > 0)
+            relay_bytes(stream);
+        else
+            close_stream(stream);
         engine->event_count = 0;
     }
     return output->limit_hit;
 }
 
-int sup_output_pending(struct sup_output *output) { return output->streams[1].waiting + output->streams[2].waiting; }
+int sup_output_pending(struct sup_output *output)
+{
+    return (relay_waiting_count(&output->streams[1]) > 0) + (relay_waiting_count(&output->streams[2]) > 0);
+}
+
+const void *sup_output_rest(struct sup_output *output, int number, uint64_t *ret_size)
+{
+    struct stream *stream = &output->streams[number];
+    *ret_size = 0;
+    for (int i = 0; i < stream->relay_count; i++) {
+        struct relay *relay = &stream->relays[i];
+        if (!relay->caller || !relay->open)
+            continue;
+        const void *rest = stream->bytes + relay->taken;
+        *ret_size = stream->size - relay->taken;
+        relay_close(relay);
+        return rest;
+    }
+    return NULL;
+}
 
 int sup_output_error(struct sup_output *output)
 {
@@ -391,8 +353,17 @@ int sup_output_open(struct sup_output *output) { return output->streams[1].open 
 const void *sup_output_bytes(struct sup_output *output, int number, uint64_t *ret_size)
 {
     struct stream *stream = &output->streams[number];
-    *ret_size = stream->target == TARGET_MEMORY ? stream->size : 0;
+    *ret_size = stream->keeps ? stream->size : 0;
     return stream->bytes;
+}
+
+uint64_t sup_output_lost(struct sup_output *output, int number, int32_t *ret_error)
+{
+    struct stream *stream = &output->streams[number];
+    int error = 0;
+    uint64_t lost = stream->capture == NULL ? 0 : capture_lost(stream->capture, &error);
+    *ret_error = error;
+    return lost;
 }
 
 uint64_t sup_output_count(struct sup_output *output, int number) { return output->streams[number].count; }
@@ -406,6 +377,8 @@ void sup_output_free(struct sup_output *output)
     for (int i = 0; i < STREAMS; i++) {
         struct stream *stream = &output->streams[i];
         close_stream(stream);
+        if (stream->capture != NULL)
+            capture_free(stream->capture);
         if (stream->bytes != NULL)
             munmap(stream->bytes, stream->room);
     }

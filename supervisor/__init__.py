@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.peer import Peer, connect
     from supervisor.kernel.policy_files import load_policy
     from supervisor.kernel.sealed import Sealed
+    from supervisor.model.capture import Capture, Tee
     from supervisor.model.changes import FileChange
     from supervisor.model.check import ExecCheck, FdCheck, Health, HttpCheck, LogCheck, TcpCheck
     from supervisor.model.codec import MSGPACK, PICKLE
@@ -76,6 +77,7 @@ __all__ = [
     "Bind",
     "BrokenError",
     "BusyError",
+    "Capture",
     "CgroupError",
     "Change",
     "Channel",
@@ -137,6 +139,7 @@ __all__ = [
     "SupervisorError",
     "TaskTimeoutError",
     "TcpCheck",
+    "Tee",
     "Terminated",
     "Terms",
     "TimedOutError",
@@ -160,6 +163,7 @@ _HOMES = {
     "supervisor.kernel.peer": "Peer connect",
     "supervisor.kernel.policy_files": "load_policy",
     "supervisor.kernel.sealed": "Sealed",
+    "supervisor.model.capture": "Capture Tee",
     "supervisor.model.changes": "FileChange",
     "supervisor.model.check": "ExecCheck FdCheck Health HttpCheck LogCheck TcpCheck",
     "supervisor.model.codec": "MSGPACK PICKLE",

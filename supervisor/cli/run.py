@@ -14,7 +14,7 @@ from supervisor.model.limits import Limits
 from supervisor.model.spec import COLLECT, JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.oneshot import Ground
-from supervisor.runtime.request import make_spec
+from supervisor.runtime.request import make_spec, on_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,8 +158,7 @@ class _Run:
 
             self._terminal = Terminal()
             self._shared_group = False
-            slave = self._terminal.slave
-            spec = replace(spec, stdin=slave, stdout=slave, stderr=slave, controlling_terminal=slave)
+            spec = on_terminal(spec, self._terminal.pty)
         return spec
 
     def _open(self, name: str, flags: int) -> int:

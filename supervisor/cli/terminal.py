@@ -7,6 +7,8 @@ import os
 import select
 import termios
 
+from supervisor.kernel.pty import END_OF_INPUT, PseudoTerminal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -19,12 +21,10 @@ PATIENCE_MS = 20
 
 
 class Terminal:
-    """Owns both sides of a pseudo-terminal and, while connected, the mode of our own terminal."""
+    """Owns the job's terminal and, while connected, the mode of our own."""
 
     def __init__(self) -> None:
-        self.master, self.slave = os.openpty()
-        for fd in (self.master, self.slave):
-            os.set_inheritable(fd, False)
+        self.pty = PseudoTerminal()
         self._saved: list[Any] | None = None
         self._watch: Any = None
         self._engine: Engine | None = None
@@ -39,12 +39,12 @@ class Terminal:
                 size = termios.tcgetwinsize(fd)
             except termios.error:
                 continue
-            termios.tcsetwinsize(self.slave if self.slave >= 0 else self.master, size)
+            termios.tcsetwinsize(self.pty.master, size)
             return
 
     def connect(self, engine: Engine, execution: Execution) -> None:
         """Start copying in both directions; our own terminal becomes raw until :meth:`close`."""
-        execution.streams.relay_from(1, os.dup(self.master), 1)
+        execution.streams.relay_from(1, os.dup(self.pty.master), 1)
         if os.isatty(0):
             self._saved = termios.tcgetattr(0)
             termios.tcsetattr(0, termios.TCSADRAIN, _raw(termios.tcgetattr(0)))
@@ -58,8 +58,7 @@ class Terminal:
 
     def release(self) -> None:
         """The job has its side now."""
-        os.close(self.slave)
-        self.slave = -1
+        self.pty.release()
 
     def on_keys(self) -> None:
         """Our standard input is readable: hand it on. What the job does not take yet is held back."""
@@ -70,16 +69,16 @@ class Terminal:
                 self._end_of_input()
                 return
         poller = select.poll()
-        poller.register(self.master, select.POLLOUT)
+        poller.register(self.pty.master, select.POLLOUT)
         if poller.poll(PATIENCE_MS):
             try:
-                self._held = self._held[os.write(self.master, self._held) :]
+                self._held = self._held[os.write(self.pty.master, self._held) :]
             except BlockingIOError:
                 pass
 
     def _end_of_input(self) -> None:
         try:
-            os.write(self.master, b"\x04")
+            os.write(self.pty.master, END_OF_INPUT)
         except OSError:
             pass
 
@@ -94,10 +93,7 @@ class Terminal:
         if self._saved is not None:
             termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
             self._saved = None
-        for fd in (self.master, self.slave):
-            if fd >= 0:
-                os.close(fd)
-        self.master = self.slave = -1
+        self.pty.close()
 
 
 def _raw(mode: list[Any]) -> list[Any]:

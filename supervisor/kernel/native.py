@@ -27,6 +27,7 @@ SIGNAL: Final[int] = lib.SUP_EVENT_SIGNAL
 READY: Final[int] = lib.SUP_EVENT_READY
 OUTPUT: Final[int] = lib.SUP_EVENT_OUTPUT
 DENIED: Final[int] = lib.SUP_EVENT_DENIED
+OUTPUT_ERROR: Final[int] = lib.SUP_EVENT_OUTPUT_ERROR
 
 MAX_UINT64: Final = (1 << 64) - 1
 

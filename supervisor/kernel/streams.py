@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 
 from supervisor.kernel.native import MAX_UINT64, check, duplicate, ffi, lib, now_ns
-from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT
+from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT, passes_through_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Final
 
     from supervisor.kernel.native import Engine
+    from supervisor.model.capture import Capture, OutputStream, Tee
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.spec import JobSpec
 
@@ -43,6 +44,9 @@ def open_pipe() -> tuple[int, int]:
         raise
 
 
+STREAM_NAMES: Final = {1: "stdout", 2: "stderr"}
+
+
 class Piped:
     """What is known of a stream that the caller reads: bytes read so far, when the last came, how to ask for the unread ones."""
 
@@ -65,7 +69,7 @@ class Streams:
     After the launch :meth:`release` closes the job's ends; :meth:`close` closes everything.
     """
 
-    __slots__ = ("_job_ends", "_native", "_piped", "ours", "sources")
+    __slots__ = ("_captures", "_copies", "_job_ends", "_native", "_piped", "ours", "sources")
 
     def __init__(self, engine: Engine, token: int, spec: JobSpec, plan: LaunchPlan) -> None:
         self.sources: dict[int, int] = {}
@@ -73,6 +77,8 @@ class Streams:
         self._job_ends: list[int] = []
         self._native: Any = None
         self._piped: dict[int, Piped] = {}
+        self._captures: dict[int, Capture] = {}
+        self._copies: dict[int, Callable[[Callable[[], bytes]], None]] = {}
         try:
             self._open(engine, token, spec, plan)
         except BaseException:
@@ -82,7 +88,7 @@ class Streams:
 
     def _open(self, engine: Engine, token: int, spec: JobSpec, plan: LaunchPlan) -> None:
         terminal = spec.controlling_terminal is not None
-        if terminal or spec.input is not None or COLLECT in (plan.stdout, plan.stderr) or RELAY in (plan.stdout, plan.stderr):
+        if terminal or spec.input is not None or any(passes_through_us(out) and out != PIPE for out in (plan.stdout, plan.stderr)):
             limit = plan.limits.output_max
             cap = MAX_UINT64 if limit is None or limit == float("inf") else int(limit)
             self._native = lib.sup_output_new(engine.pointer, token, cap)
@@ -103,12 +109,14 @@ class Streams:
         else:
             self._plain(0, stdin)
 
-    def _open_output(self, number: int, asked: int | None, stream: int | None, beside: int | None = None) -> None:
-        if stream == STDOUT or (stream == RELAY and number == 2 and self._same_target(beside, asked)):
+    def _open_output(self, number: int, asked: OutputStream, stream: OutputStream, beside: OutputStream = None) -> None:
+        if stream == STDOUT or (number == 2 and self._same_target(beside, asked, stream)):
             if self.sources[1] < 3:
                 self._job_end(2, duplicate(self.sources[1]))
             else:
                 self.sources[2] = self.sources[1]
+        elif stream is not None and not isinstance(stream, int):
+            self._open_places(number, stream)
         elif stream in (PIPE, COLLECT, RELAY):
             read_end, write_end = open_pipe()
             self._job_end(number, write_end)
@@ -118,17 +126,59 @@ class Streams:
             elif stream == COLLECT:
                 check(lib.sup_output_collect(self._native, number, read_end))
             else:
-                target = asked if asked is not None and asked >= 0 else number
+                target = asked if isinstance(asked, int) and asked >= 0 else number
                 check(lib.sup_output_relay(self._native, number, read_end, target))
         else:
             self._plain(number, stream)
 
-    def _same_target(self, stdout: int | None, stderr: int | None) -> bool:
+    def _open_places(self, number: int, stream: Capture | Tee) -> None:
+        """A pipe whose bytes native code takes to a file, or to two places."""
+        from supervisor.kernel.capture_file import CaptureFile
+        from supervisor.model.capture import Tee
+
+        targets = stream.targets if isinstance(stream, Tee) else (stream,)
+        read_end, write_end = open_pipe()
+        self._job_end(number, write_end)
+        pipe = read_end  # for the first place; the second has the same
+        try:
+            for target in targets:
+                if target == COLLECT:
+                    given, pipe = pipe, -1
+                    check(lib.sup_output_collect(self._native, number, given))
+                elif target == PIPE:
+                    ours, theirs = open_pipe()
+                    self.ours[number] = ours
+                    given, pipe = pipe, -1
+                    try:
+                        check(lib.sup_output_pipe(self._native, number, given, theirs))
+                    except OSError:
+                        os.close(theirs)
+                        raise
+                elif target is None or isinstance(target, int):
+                    given, pipe = pipe, -1
+                    check(lib.sup_output_relay(self._native, number, given, number if target is None else target))
+                else:
+                    file = CaptureFile(target)
+                    given, pipe = pipe, -1
+                    try:
+                        file.give(self._native, number, given)
+                    finally:
+                        file.close()
+                    self._captures[number] = target
+        finally:
+            if pipe >= 0:
+                os.close(pipe)
+
+    def _same_target(self, stdout: OutputStream, stderr: OutputStream, stream: OutputStream) -> bool:
         """stdout and stderr go to one file: one pipe keeps the order in which they were written."""
-        if 1 not in self.sources or self.sources[1] not in self._job_ends or any(fd is not None and fd < 0 for fd in (stdout, stderr)):
+        if stream is not None and not isinstance(stream, int):
+            return stdout == stderr and not hasattr(stream, "targets")  # the two pipes of a Tee stay apart
+        if stream != RELAY or 1 not in self.sources or self.sources[1] not in self._job_ends:
+            return False
+        if not all(fd is None or (isinstance(fd, int) and fd >= 0) for fd in (stdout, stderr)):
             return False
         try:
-            return os.path.sameopenfile(1 if stdout is None else stdout, 2 if stderr is None else stderr)
+            return os.path.sameopenfile(1 if stdout is None else stdout, 2 if stderr is None else stderr)  # type: ignore[arg-type]
         except OSError:
             return False
 
@@ -146,6 +196,13 @@ class Streams:
         self.sources[number] = fd
         self._job_ends.append(fd)
 
+    def talk_through(self, master: int, slave: int) -> None:
+        """The caller talks to the job through the other side of its terminal; takes over both sides."""
+        self._job_ends.append(slave)
+        self.ours[1] = master
+        self._piped[1] = Piped()
+        self.ours[0] = duplicate(master)
+
     def relay_from(self, number: int, fd: int, to_fd: int) -> None:
         """Copy what comes from ``fd`` (a terminal's other side, owned from now on) to ``to_fd`` as stream ``number``."""
         check(lib.sup_output_relay(self._native, number, fd, to_fd))
@@ -161,14 +218,52 @@ class Streams:
         """This job's output passes through us."""
         return self._native is not None or bool(self._piped)
 
-    def piped(self, number: int) -> Piped:
-        """The account of stream 1 or 2, which the caller reads."""
-        return self._piped[number]
+    def is_read(self, number: int) -> bool:
+        """The caller reads stream 1 or 2 from the job itself."""
+        return number in self._piped
+
+    def piped(self, number: int) -> Piped | None:
+        """The account of stream 1 or 2 when the caller reads it from the job itself, None for a copy (``Tee``)."""
+        return self._piped.get(number)
+
+    def copy_to(self, number: int, take: Callable[[Callable[[], bytes]], None]) -> None:
+        """The caller reads a copy of the stream (``Tee``): at the job's end ``take`` is given the way to what its pipe did not take."""
+        self._copies[number] = take
+
+    def _rest(self, number: int) -> bytes:
+        """What the pipe of a ``Tee`` did not take; that pipe ends then."""
+        if self._native is None:
+            return b""
+        size = ffi.new("uint64_t *")
+        start = lib.sup_output_rest(self._native, number, size)
+        return bytes(ffi.buffer(start, size[0])) if size[0] else b""
+
+    def lost(self) -> dict[int, tuple[int, int]]:
+        """By stream: how many bytes its file did not take, and the last errno."""
+        found = {}
+        for number in self._captures if self._native is not None else ():
+            error = ffi.new("int32_t *")
+            if count := lib.sup_output_lost(self._native, number, error):
+                found[number] = int(count), int(error[0])
+        return found
+
+    def losses(self) -> list[str]:
+        """What files did not take, in words."""
+        return [
+            f"{STREAM_NAMES[number]}: {count} bytes are lost, {self._captures[number].path}: {os.strerror(code)}"
+            for number, (count, code) in self.lost().items()
+        ]
+
+    def failure(self, number: int, code: int) -> str:
+        """A file takes no more, in words."""
+        return f"{STREAM_NAMES[number]}: output is being lost, {self._captures[number].path}: {os.strerror(code)}"
 
     def drain(self) -> None:
         """Take what the job left in its pipes and stop reading; relayed bytes may still be on their way."""
         if self._native is not None:
             lib.sup_output_drain(self._native)
+            for number, take in self._copies.items():
+                take(lambda number=number: self._rest(number))  # type: ignore[misc]
 
     def pending(self) -> bool:
         """Relayed bytes wait for their destination."""

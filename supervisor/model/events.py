@@ -105,7 +105,7 @@ class LimitsChanged:
 
 @value
 class Error:
-    """Our own work for the job failed: it could not be started, or its end could not be seen."""
+    """Our own work for the job failed: it could not be started, its end could not be seen, or its output has no place to go."""
 
     kind = "error"
     number: int

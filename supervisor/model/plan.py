@@ -13,7 +13,7 @@ from supervisor.model.enforce import Enforcement, enforce
 from supervisor.model.hooks import Hook, make_hooks
 from supervisor.model.limit_kinds import Rlimit
 from supervisor.model.limits import show_limit
-from supervisor.model.spec import COLLECT, DEVNULL, PIPE, RELAY, STDOUT
+from supervisor.model.spec import DEVNULL, PIPE, RELAY, STDOUT, passes_through_us
 from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor.model.bpf import SyscallFilter
+    from supervisor.model.capture import OutputStream
     from supervisor.model.host import Host
     from supervisor.model.limits import Limits
     from supervisor.model.sandbox import Sandbox
@@ -57,8 +58,8 @@ class LaunchPlan:
     cgroup_leaf: str  # "" is the job's cgroup itself
     cgroup_box: str  # where the limits are
     stdin: int | None
-    stdout: int | None
-    stderr: int | None
+    stdout: OutputStream
+    stderr: OutputStream
     limits: Limits
     enforcement: Mapping[str, str]
     enforced: frozenset[str]  # limits that somebody holds, sampled ones included
@@ -237,9 +238,9 @@ def _encode(text: Text) -> bytes:
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
-def _counted(stream: int | None) -> int | None:
+def _counted(stream: OutputStream) -> OutputStream:
     """Bytes can be counted only where they pass through us."""
-    return stream if stream in (COLLECT, PIPE, DEVNULL, STDOUT) else RELAY
+    return stream if passes_through_us(stream) or stream in (DEVNULL, STDOUT) else RELAY
 
 
 def _candidates(program: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.enforce import enforce
 from supervisor.model.limits import Limits
 from supervisor.model.plan import WEIGHTS, CgroupStep
-from supervisor.model.spec import COLLECT, PIPE, RELAY
+from supervisor.model.spec import passes_through_us
 from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False
@@ -95,4 +95,4 @@ def _refuse_what_comes_too_late(given: Mapping[str, Any], plan: LaunchPlan, samp
 
 
 def _passes_through(plan: LaunchPlan) -> bool:
-    return not {COLLECT, RELAY, PIPE}.isdisjoint((plan.stdout, plan.stderr))
+    return passes_through_us(plan.stdout) or passes_through_us(plan.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError
 from supervisor.model.check import ASKING, FdCheck, LogCheck, take_seconds
-from supervisor.model.spec import COLLECT, KILL_MODES, PIPE, RELAY, JobSpec
+from supervisor.model.spec import COLLECT, KILL_MODES, PIPE, JobSpec, goes_to, passes_through_us
 from supervisor.model.units import INFINITY, parse_bytes
 from supervisor.model.value import replace, set_field, value
 
@@ -303,10 +303,12 @@ def _conflicts(spec: ServiceSpec) -> list[str]:
         problems.append("ready: must be an FdCheck, a LogCheck, a TcpCheck, an HttpCheck or an ExecCheck")
     if spec.restart_steps and spec.restart_max_delay_sec == INFINITY:
         problems.append("restart_max_delay_sec: is needed with restart_steps: it is where the steps lead")
-    if job.stdin == PIPE or PIPE in (job.stdout, job.stderr):
+    if job.stdin == PIPE or goes_to(job.stdout, PIPE) or goes_to(job.stderr, PIPE):
         problems.append("exec_start: a service outlives whoever holds the other end of a pipe; give descriptors or files")
-    if COLLECT in (job.stdout, job.stderr) and job.limits.output_max is None:
+    if (goes_to(job.stdout, COLLECT) or goes_to(job.stderr, COLLECT)) and job.limits.output_max is None:
         problems.append("exec_start: collected output of a service grows for ever; give it a file or a descriptor, or set output_max")
-    if isinstance(spec.ready, LogCheck) and {job.stdout, job.stderr} & {COLLECT, RELAY}:
-        problems.append("ready: a log line can be found in output that goes to a file or a descriptor, not in what is collected or relayed")
+    if isinstance(spec.ready, LogCheck) and (passes_through_us(job.stdout) or passes_through_us(job.stderr)):
+        problems.append(
+            "ready: a log line can be found in output for a file or a descriptor, not in what is collected, captured or relayed"
+        )
     return problems

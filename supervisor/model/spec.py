@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Final
 
+    from supervisor.model.capture import OutputStream
     from supervisor.model.sandbox import Sandbox
 
     Text = str | bytes
@@ -32,6 +33,7 @@ STREAM_WORDS: Final = {
     "stdout": (PIPE, DEVNULL, COLLECT, RELAY),
     "stderr": (PIPE, STDOUT, DEVNULL, COLLECT, RELAY),
 }
+
 
 #: Who gets the polite signal of a stop; systemd's words. What is left after the grace is killed in either.
 KILL_MODES: Final = ("mixed", "control-group")
@@ -55,7 +57,7 @@ class JobSpec:
 
     ``argv``: the command and its arguments; the first is looked up in PATH unless it holds a slash.
     ``env``: the whole environment, or ``None`` for the supervisor's own. ``stdin``, ``stdout``,
-    ``stderr``: a descriptor of at least 0, ``None`` to inherit, or one of the constants above.
+    ``stderr``: a descriptor of at least 0, ``None`` to inherit, one of the constants above, or (not stdin) a ``Capture`` or a ``Tee``.
     ``input``: bytes for stdin. ``best_effort``: limits that may be sampled, or lapse, where the host
     cannot enforce them. ``kill_grace_ns``: from the polite signal of a stop to the kill of the tree.
     ``kill_mode``: who gets the polite signal, ``mixed`` the main process, ``control-group`` every process of the tree.
@@ -69,8 +71,8 @@ class JobSpec:
     env: Mapping[Any, Text] | None = None  # names are Text too; Mapping is invariant in them
     working_directory: Text | None = None
     stdin: int | None = None
-    stdout: int | None = None
-    stderr: int | None = None
+    stdout: OutputStream = None
+    stderr: OutputStream = None
     input: bytes | None = None
     limits: Limits = Limits()
     best_effort: frozenset[str] = frozenset()
@@ -102,6 +104,16 @@ class JobSpec:
         set_field(self, "argv", tuple(self.argv))
         if self.env is not None:
             set_field(self, "env", dict(self.env))  # the caller's may change, and plans of this specification are kept
+
+
+def goes_to(stream: object, *words: int) -> bool:
+    """The stream, or a half of it, goes to one of these."""
+    return stream in words or any(target in words for target in getattr(stream, "targets", ()))
+
+
+def passes_through_us(stream: OutputStream) -> bool:
+    """The supervisor sees and counts the bytes of such a stream."""
+    return stream is not None and (not isinstance(stream, int) or stream in (COLLECT, RELAY, PIPE))
 
 
 def _checked_fields(spec: JobSpec) -> tuple[object, ...]:
@@ -181,9 +193,9 @@ def _range_problems(spec: JobSpec) -> list[str]:
     problems += [f"{name}: must not be negative" for name in ("kill_grace_ns", "limit_grace_ns") if getattr(spec, name) < 0]
     problems += [f"best_effort: {name!r} is not a limit" for name in sorted(spec.best_effort) if name not in LIMITS]
     problems += [
-        f"{name}: {fd!r} is neither a descriptor nor a constant with a meaning here"
+        f"{name}: {stream!r} is neither a descriptor nor a constant with a meaning here"
         for name, meant in STREAM_WORDS.items()
-        if (fd := getattr(spec, name)) is not None and fd < 0 and fd not in meant
+        if not _is_meant(stream := getattr(spec, name), meant, name)
     ]
     who = spec.credentials
     numbers = (who.uid, who.gid, *(who.groups or ()))
@@ -198,6 +210,14 @@ def _range_problems(spec: JobSpec) -> list[str]:
     if spec.input is not None and spec.stdin not in (None, PIPE):
         problems.append("input: needs stdin to be left free, it travels through a pipe of its own")
     return problems
+
+
+def _is_meant(stream: Any, words: tuple[int, ...], name: str) -> bool:
+    if stream is None or isinstance(stream, int):
+        return stream is None or stream >= 0 or stream in words
+    from supervisor.model.capture import Capture, Tee
+
+    return name != "stdin" and isinstance(stream, (Capture, Tee))
 
 
 def _cpu_problems(cpus: tuple[int, ...]) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from supervisor.kernel.evidence import Reading, read_cgroup
 from supervisor.model.classify import Evidence, classify
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
-from supervisor.model.spec import COLLECT, PIPE, RELAY
+from supervisor.model.spec import COLLECT, goes_to, passes_through_us
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def failed_outcome(error: StartError, plan: LaunchPlan, end: End) -> Outcome:
         warnings=(*plan.warnings, *end.warnings),
         error=error,
         args=plan.argv,
-        stdout=b"" if plan.stdout == COLLECT else None,
-        stderr=b"" if plan.stderr == COLLECT else None,
+        stdout=b"" if goes_to(plan.stdout, COLLECT) else None,
+        stderr=b"" if goes_to(plan.stderr, COLLECT) else None,
     )
 
 
@@ -65,6 +65,7 @@ def conclude(
         top = plan.cgroup_box if plan.cgroup_payload else ""
         read_cgroup(cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading, top)
     _read_streams(plan, streams, reading)
+    end.warnings += streams.losses()
     for name, field in (("memory_max", "memory_peak_bytes"), ("tasks_max", "tasks_peak")):
         if field not in reading.usage:
             reading.put(field, end.peaks.get(name), "sampled every 50 ms (psutil)")
@@ -116,8 +117,8 @@ def conclude(
         denied_syscalls={} if denials is None else denials.by_name(),
         changes=changes,
         args=plan.argv,
-        stdout=streams.collected(1) if plan.stdout == COLLECT else None,
-        stderr=streams.collected(2) if plan.stderr == COLLECT else None,
+        stdout=streams.collected(1) if goes_to(plan.stdout, COLLECT) else None,
+        stderr=streams.collected(2) if goes_to(plan.stderr, COLLECT) else None,
         truncated=streams.truncated(),
     )
 
@@ -166,5 +167,5 @@ def _read_streams(plan: LaunchPlan, streams: Streams, reading: Reading) -> None:
     if not streams.counts:
         return
     for number, name, stream in ((1, "stdout_bytes", plan.stdout), (2, "stderr_bytes", plan.stderr)):
-        if stream in (COLLECT, RELAY, PIPE):
+        if passes_through_us(stream) or streams.is_read(number):
             reading.put(name, streams.count(number), "counted on the way")

@@ -178,6 +178,7 @@ class Execution:
         error = start_error(stage, number, index, self.plan)
         if message:
             error = StartError(stage=stage, errno=number, message=f"step {stage}: {message}")
+        self.streams.drain()  # its files are free for the next job
         self._finish(failed_outcome(error, self.plan, self._end))
 
     # ---- events ----

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
+from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel import native
 from supervisor.model.events import LimitsChanged
 from supervisor.model.spec import grace_ns
@@ -33,13 +34,15 @@ if TYPE_CHECKING:
 class Job:
     """One run of one command; made by :meth:`Supervisor.start`, alive until its outcome is known.
 
-    ``stdin``, ``stdout``, ``stderr``: our ends of the pipes that were asked for with PIPE, else None.
+    ``stdin``, ``stdout``, ``stderr``: our ends of the pipes that were asked for with PIPE, else None; with ``pty`` the
+    first two are the other side of the job's terminal.
     """
 
     __slots__ = (
         "_changes",
         "_execution",
         "_held",
+        "_on_terminal",
         "_supervisor",
         "_telling",
         "_text",
@@ -66,7 +69,8 @@ class Job:
         self._telling = execution.observer = Telling(supervisor.log, execution)
         self.ended = False
         ours = execution.streams.ours
-        self.stdin = PipeWriter(ours.pop(0)) if 0 in ours else None
+        self._on_terminal = execution.spec.controlling_terminal is not None
+        self.stdin = PipeWriter(ours.pop(0), b"\x04" if self._on_terminal else b"") if 0 in ours else None
         self.stdout = self._reader(1)
         self.stderr = self._reader(2)
 
@@ -74,14 +78,21 @@ class Job:
         streams = self._execution.streams
         if stream not in streams.ours:
             return None
+        account = streams.piped(stream)
+        if account is None:  # native code has counted it
+            reader = PipeReader(streams.ours.pop(stream), lambda size: None)
+            streams.copy_to(stream, reader.follow)
+            return reader
         reader = PipeReader(streams.ours.pop(stream), lambda size: self._read(stream, size))
-        streams.piped(stream).unread = lambda: reader.unread_bytes
+        account.unread = lambda: reader.unread_bytes
         return reader
 
     def _read(self, stream: int, size: int) -> None:
         """The caller has read so much: the cap counts it."""
         execution = self._execution
-        execution.streams.piped(stream).read(size)
+        account = execution.streams.piped(stream)
+        assert account is not None
+        account.read(size)
         cap = execution.plan.limits.output_max
         if cap is None or execution.outcome is not None or "output_max" in execution.causes:
             return
@@ -174,6 +185,19 @@ class Job:
         stdout, stderr = await asyncio.gather(*(_whole(reader) for reader in (self.stdout, self.stderr)))
         await self.wait()
         return stdout, stderr
+
+    def set_window_size(self, rows: int, columns: int) -> None:
+        """Change the size of the job's terminal; the job is told (SIGWINCH).
+
+        Raises :class:`ConfigError` without ``pty`` and for no size, :class:`ClosedError` when ``stdout`` is closed.
+        """
+        from supervisor.kernel.pty import set_window_size
+
+        if not self._on_terminal or self.stdout is None:
+            raise ConfigError("pty: the job has no terminal of its own; start it with pty=True")
+        if self.stdout.fileno() < 0:
+            raise ClosedError("the terminal's other side is closed")
+        set_window_size(self.stdout.fileno(), rows, columns)
 
     async def pause(self) -> None:
         """Stop the whole tree (cgroup.freeze, or SIGSTOP without a freezer); its clock stands still.

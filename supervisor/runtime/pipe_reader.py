@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 
@@ -21,7 +22,7 @@ DEFAULT_LIMIT_BYTES: Final = 1 << 16
 
 
 class PipeReader:
-    """Owns the reading end of one pipe. Nothing is read ahead: a job that writes more than is read waits.
+    """Owns the reading end of one pipe, or one side of a terminal. Nothing is read ahead: a job that writes more than is read waits.
 
     The methods are those of ``asyncio.StreamReader``, and raise what they raise: ``IncompleteReadError``
     at an early end, ``LimitOverrunError`` for a line beyond ``limit`` bytes. One task reads at a time
@@ -37,6 +38,8 @@ class PipeReader:
         self._held = bytearray()
         self._ended = False
         self._large = False
+        self._handed = False
+        self._rest = b""
         self._waiter: asyncio.Future[None] | None = None
 
     def fileno(self) -> int:
@@ -45,10 +48,16 @@ class PipeReader:
 
     def hand_over(self) -> int:
         """The descriptor for another process, which expects reads that wait; raises :class:`ConfigError` once bytes were taken."""
-        if self._held or self._waiter is not None or self._fd < 0:
+        if self._held or self._rest or self._waiter is not None or self._fd < 0:
             raise ConfigError("stdin: this stream is closed, or being read, or bytes of it were read and kept here already")
         os.set_blocking(self._fd, True)
+        self._handed = True
         return self._fd
+
+    def follow(self, rest: Callable[[], bytes]) -> None:
+        """What ``rest()`` returns comes after the pipe's end; not asked when somebody else reads the pipe by now."""
+        if self._fd >= 0 and not self._handed:
+            self._rest = rest()
 
     @property
     def unread_bytes(self) -> int:
@@ -60,7 +69,7 @@ class PipeReader:
 
         room = array.array("i", [0])
         fcntl.ioctl(self._fd, termios.FIONREAD, room)
-        return room[0]
+        return room[0] + len(self._rest)
 
     def at_eof(self) -> bool:
         """Everything was read and the pipe has ended."""
@@ -96,8 +105,14 @@ class PipeReader:
                 continue
             except InterruptedError:
                 continue
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                data = b""  # a terminal whose other side nobody has open any more (pty(7))
             if len(data) >= FULL_BYTES and not self._large:
                 self._enlarge()
+            if not data and self._rest:
+                data, self._rest = self._rest[:most], self._rest[most:]
             if data:
                 self._counted(len(data))
                 return data

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 
 from supervisor.errors import ClosedError
@@ -17,18 +18,21 @@ HIGH_WATER_BYTES: Final = 1 << 16
 
 
 class PipeWriter:
-    """Owns the writing end of one pipe.
+    """Owns the writing end of one pipe, or one side of a terminal.
 
     As ``asyncio.StreamWriter``: :meth:`write` never blocks and holds what the pipe does not take,
     ``await drain()`` waits while more than 64 KiB are held, :meth:`close` ends the job's input once all is
     written. A job that reads no more makes the next ``drain`` raise ``BrokenPipeError``.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, end: bytes = b"") -> None:
+        """``end``: a terminal's character for the end of input, which means so at the start of a line."""
         os.set_blocking(fd, False)
         self._fd = fd
         self._held = bytearray()
         self._closing = False
+        self._end = end
+        self._inside_line = False
         self._watched: asyncio.AbstractEventLoop | None = None
         self._broken: BrokenPipeError | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -57,6 +61,7 @@ class PipeWriter:
         pieces = [memoryview(part).cast("B") for part in parts if part]
         if self._broken is not None or not pieces:
             return  # drain says so
+        self._inside_line = pieces[-1][-1] != 10
         if not self._held:
             pieces = self._unsent(pieces)
         for piece in pieces:
@@ -72,7 +77,7 @@ class PipeWriter:
                 sent = os.writev(self._fd, pieces[:1024])
             except BlockingIOError:
                 return pieces
-            except BrokenPipeError as error:
+            except OSError as error:
                 self._break(error)
                 return []
             while pieces and sent >= len(pieces[0]):
@@ -86,7 +91,7 @@ class PipeWriter:
             sent = os.write(self._fd, memoryview(self._held)[: 1 << 20])
         except BlockingIOError:
             return
-        except BrokenPipeError as error:
+        except OSError as error:
             self._break(error)
             return
         del self._held[:sent]
@@ -97,8 +102,10 @@ class PipeWriter:
             if self._closing:
                 self._shut()
 
-    def _break(self, error: BrokenPipeError) -> None:
-        self._broken = error
+    def _break(self, error: OSError) -> None:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal whose other side is gone
+            raise error
+        self._broken = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         self._held.clear()
         self._shut()
 
@@ -127,6 +134,8 @@ class PipeWriter:
 
     def close(self) -> None:
         """The job reads its end of file after what is held; safe to call twice."""
+        if self._end and not self._closing:
+            self.write(self._end * (2 if self._inside_line else 1))
         self._closing = True
         if not self._held:
             self._shut()

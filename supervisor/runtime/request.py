@@ -9,8 +9,8 @@ import os
 from supervisor.errors import ConfigError
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits, tighten
-from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, Credentials, JobSpec, grace_ns
-from supervisor.model.value import value
+from supervisor.model.spec import COLLECT, DEFAULT_KILL_GRACE_NS, PIPE, STDOUT, Credentials, JobSpec, goes_to, grace_ns
+from supervisor.model.value import replace, value
 
 NoneType = type(None)
 TYPE_CHECKING = False
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import IO, Any, Final
 
+    from supervisor.kernel.pty import PseudoTerminal
+    from supervisor.model.capture import Capture, OutputStream, Tee
     from supervisor.model.policy.policy import Policy
     from supervisor.model.sandbox import Sandbox
 
     Command = Sequence[str | bytes | os.PathLike[str]] | str | bytes | os.PathLike[str]
     Stream = int | IO[Any] | None
+    Output = int | IO[Any] | Capture | Tee | None
 
 
 @value
@@ -109,8 +112,8 @@ def make_spec(
     policy: Policy | str | None = None,
     sandbox: Any = None,
     stdin: Stream = None,
-    stdout: Stream = None,
-    stderr: Stream = None,
+    stdout: Output = None,
+    stderr: Output = None,
     input: bytes | str | None = None,
     capture_output: bool = False,
     text: Text = Text(),
@@ -145,7 +148,7 @@ def make_spec(
     under = None if policy is None else _policy(policy)
     if capture_output and (stdout is not None or stderr is not None):
         raise ConfigError("capture_output: cannot be combined with stdout or stderr")
-    if pipes and text.encoding is not None and PIPE in (stdin, stdout, stderr):
+    if pipes and text.encoding is not None and any(goes_to(stream, PIPE) for stream in (stdin, stdout, stderr)):
         raise ConfigError("text: pipes carry bytes; decode what you read, or collect the output (capture_output=True)")
     if process_group not in (None, 0):
         raise ConfigError("process_group: only 0, a group of its own, is supported")
@@ -170,8 +173,8 @@ def make_spec(
         env=env,
         working_directory=None if cwd is None else os.fspath(cwd),
         stdin=_stream("stdin", stdin, pipes),
-        stdout=COLLECT if capture_output else _stream("stdout", stdout, pipes),
-        stderr=COLLECT if capture_output else _stream("stderr", stderr, pipes),
+        stdout=COLLECT if capture_output else _output("stdout", stdout, pipes),
+        stderr=COLLECT if capture_output else _output("stderr", stderr, pipes),
         input=b"" if stdin == PIPE and input is None and not pipes else _input(input, text),  # as subprocess.run: the end at once
         limits=made,
         best_effort=frozenset(best_effort),
@@ -245,6 +248,17 @@ def _argv(args: Command) -> tuple[str | bytes, ...]:
         raise ConfigError("argv: must be a list of texts such as ['sleep', '1'], one item an argument") from None
 
 
+def _output(name: str, stream: Output, pipes: bool) -> OutputStream:
+    if stream is not None and not isinstance(stream, int):
+        from supervisor.model.capture import Capture, Tee
+
+        if isinstance(stream, Tee):
+            return stream if pipes else stream.collecting()
+        if isinstance(stream, Capture):
+            return stream
+    return _stream(name, stream, pipes)
+
+
 def _stream(name: str, stream: Stream, pipes: bool) -> int | None:
     if stream is None or isinstance(stream, int):
         if isinstance(stream, int) and (stream < -5 or isinstance(stream, bool)):
@@ -254,8 +268,28 @@ def _stream(name: str, stream: Stream, pipes: bool) -> int | None:
         return COLLECT if stream == PIPE and name != "stdin" and not pipes else stream
     fileno = getattr(stream, "fileno", None)
     if fileno is None:
-        raise ConfigError(f"{name}: must be a descriptor, a file, PIPE, DEVNULL or None, not {type(stream).__name__}")
+        raise ConfigError(f"{name}: must be a descriptor, a file, a constant, or for output a Capture or Tee, not {type(stream).__name__}")
     return int(fileno())
+
+
+def open_terminal(asked: object, spec: JobSpec) -> PseudoTerminal:
+    """For ``pty=True`` or ``pty=(rows, columns)``; raises :class:`ConfigError`, OSError when there is no terminal to be had."""
+    from supervisor.kernel.pty import PseudoTerminal
+
+    given = [name for name in ("stdin", "stdout", "stderr", "input") if getattr(spec, name) is not None]
+    if given:
+        raise ConfigError(f"pty: the job's streams are its terminal, so {given[0]} cannot be given")
+    if asked is True:
+        return PseudoTerminal()
+    if isinstance(asked, (tuple, list)) and len(asked) == 2:
+        return PseudoTerminal(*asked)
+    raise ConfigError(f"pty: must be True or (rows, columns), not {asked!r}")
+
+
+def on_terminal(spec: JobSpec, terminal: PseudoTerminal) -> JobSpec:
+    """The same job with the terminal for its streams."""
+    side = terminal.slave
+    return replace(spec, stdin=side, stdout=side, stderr=side, controlling_terminal=side)
 
 
 def _input(given: bytes | str | None, text: Text) -> bytes | None:

@@ -9,7 +9,7 @@ import supervisor.control.watch
 import supervisor.kernel.diagnose
 import supervisor.runtime.conclude  # noqa: F401 - all that an end needs is loaded before: there may be no descriptor left then
 from supervisor.errors import ClosedError, ConfigError
-from supervisor.kernel.native import OUTPUT, OUTPUT_END, Engine
+from supervisor.kernel.native import OUTPUT, OUTPUT_END, OUTPUT_ERROR, Engine
 from supervisor.model.classify import Evidence, Finding
 from supervisor.model.outcome import Exit, Outcome, Usage
 from supervisor.model.plan import LaunchPlan
@@ -21,7 +21,7 @@ from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
 from supervisor.runtime.pipe_reader import PipeReader
 from supervisor.runtime.quicken import quicken
-from supervisor.runtime.request import Text, spec_for, text_mode
+from supervisor.runtime.request import Text, on_terminal, open_terminal, spec_for, text_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.cgroup import Cgroup
     from supervisor.kernel.cgroup_root import CgroupRoot
+    from supervisor.kernel.pty import PseudoTerminal
     from supervisor.model.host import Host
     from supervisor.runtime.event_log import EventReader
     from supervisor.runtime.request import Command
@@ -176,12 +177,14 @@ class Supervisor:
         text: bool | None = None,
         encoding: str | None = None,
         errors: str | None = None,
+        pty: bool | tuple[int, int] = False,
         **options: Any,
     ) -> Job:
         """Start a command and return its job as soon as it runs, or has failed to.
 
         Takes what :func:`supervisor.run` takes, or a :class:`JobSpec`. PIPE gives the job a pipe whose other end
-        is ``job.stdin``, ``job.stdout`` or ``job.stderr``; ``stdin=other.stdout`` connects two jobs. A program that is missing or
+        is ``job.stdin``, ``job.stdout`` or ``job.stderr``; ``stdin=other.stdout`` connects two jobs. ``pty``: True or (rows,
+        columns) gives the job a terminal, whose other side is ``job.stdin`` and ``job.stdout``. A program that is missing or
         refused gives a job in the state ``failed`` whose outcome says why. Raises :class:`ConfigError`
         and :class:`UnsupportedError` before anything is started, :class:`ClosedError` outside the scope.
         Cancelled while the launch is under way, the job is killed.
@@ -189,7 +192,7 @@ class Supervisor:
         upstream = options.get("stdin")
         if isinstance(upstream, PipeReader):
             options["stdin"] = upstream.hand_over()
-        job = self._begin(args, text_mode(text, encoding, errors), options, pipes=True)
+        job = self._begin(args, text_mode(text, encoding, errors), options, pipes=True, pty=pty)
         try:
             await self.changed(job, lambda: job.state != JobState.STARTING)
         except asyncio.CancelledError:
@@ -218,10 +221,17 @@ class Supervisor:
             await asyncio.shield(self.changed(job, lambda: job.ended))
             raise
 
-    def _begin(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool) -> Job:
+    def _begin(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool, pty: Any = False) -> Job:
         if isinstance(args, JobSpec) and options:
             raise ConfigError(f"{next(iter(options))}: a JobSpec says everything itself; change the specification instead")
-        return self._launch(args if isinstance(args, JobSpec) else spec_for(args, mode, options, pipes), mode)
+        spec = args if isinstance(args, JobSpec) else spec_for(args, mode, options, pipes)
+        if not pty:
+            return self._launch(spec, mode)
+        terminal = open_terminal(pty, spec)
+        try:
+            return self._launch(on_terminal(spec, terminal), mode, terminal=terminal)
+        finally:
+            terminal.close()
 
     @property
     def forks(self) -> bool:
@@ -265,6 +275,7 @@ class Supervisor:
         root: CgroupRoot | None = None,
         keep: Callable[[Cgroup], None] | None = None,
         *,
+        terminal: PseudoTerminal | None = None,
         forked: bool = False,
     ) -> Job:
         """``root``: where the job's cgroup is made, unless in our own; ``keep``: who takes over what it leaves behind."""
@@ -274,6 +285,8 @@ class Supervisor:
         execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
         execution.guarded = True
         execution.keep = keep
+        if terminal is not None:
+            execution.streams.talk_through(*terminal.take())
         job = Job(self, execution, text)
         try:
             if spec.preexec:
@@ -316,6 +329,9 @@ class Supervisor:
             before = execution.state
             if event.kind == OUTPUT:
                 job._telling.output(event.code)
+                continue
+            if event.kind == OUTPUT_ERROR:
+                job._telling.lost(event.code, event.detail)
                 continue
             if event.kind != OUTPUT_END or execution.outcome is None:
                 try:

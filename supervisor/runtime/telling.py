@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from supervisor.kernel import native
+from supervisor.kernel.streams import STREAM_NAMES
 from supervisor.model.events import Error, LimitHit, Output, Paused, Resumed, Started, StateChanged, Terminated
 from supervisor.model.state import JobState
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from supervisor.runtime.event_log import EventLog
     from supervisor.runtime.execution import Execution
 
-STREAM_NAMES: Final = {1: "stdout", 2: "stderr"}
 OVER: Final = (JobState.TERMINATED, JobState.FAILED)
 
 
@@ -26,13 +26,14 @@ class Telling:
     Output comes before the state that it led to, limits before the end they caused, ``Terminated`` last.
     """
 
-    __slots__ = ("_execution", "_hit", "_log", "_told")
+    __slots__ = ("_execution", "_hit", "_log", "_lossy", "_told")
 
     def __init__(self, log: EventLog, execution: Execution) -> None:
         self._log = log
         self._execution = execution
         self._told = {1: 0, 2: 0}  # bytes of each stream that went out as events
         self._hit: set[str] = set()
+        self._lossy: set[int] = set()  # streams of which losses were told
         if log.is_read and log.wants_output(execution.token):
             execution.streams.announce(True)
 
@@ -69,6 +70,12 @@ class Telling:
             self._told[stream] += len(data)
             self._emit(Output, stream=STREAM_NAMES[stream], data=data)
 
+    def lost(self, stream: int, code: int) -> None:
+        """A file takes no more of a stream."""
+        if self._log.is_read:
+            self._lossy.add(stream)
+            self._emit(Error, message=self._execution.streams.failure(stream, code))
+
     def _tell_output(self) -> None:
         if self._log.wants_output(self._execution.token):
             for stream in STREAM_NAMES:
@@ -76,6 +83,9 @@ class Telling:
 
     def _tell_the_rest(self) -> None:
         self._tell_output()
+        for stream, (_, code) in self._execution.streams.lost().items():
+            if stream not in self._lossy:  # it was the last piece
+                self.lost(stream, code)
         outcome = self._execution.outcome
         for limit in outcome.limits_hit if outcome is not None else ():
             if limit not in self._hit:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from supervisor.model.capture import Capture, Tee
 from supervisor.model.host import CONTROLLERS, CgroupFacts, Host
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits
@@ -120,7 +121,9 @@ words = texts.filter(bool)
 names = words.filter(lambda name: b"=" not in name if isinstance(name, bytes) else "=" not in name)
 argvs = st.tuples(words, st.lists(texts, max_size=4)).map(lambda parts: (parts[0], *parts[1]))
 descriptors = st.integers(0, 40)
-counted_outputs = st.none() | st.sampled_from([DEVNULL, COLLECT, RELAY])
+counted_outputs: SearchStrategy[int | Capture | Tee | None] = st.none() | st.sampled_from(
+    [DEVNULL, COLLECT, RELAY, Capture("log"), Tee(COLLECT, Capture("log")), Tee(None, 5)]
+)
 
 
 @st.composite

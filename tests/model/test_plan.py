@@ -188,7 +188,7 @@ def test_an_empty_entry_of_the_path_is_the_current_directory() -> None:
 # streams
 
 
-def streams(spec: JobSpec) -> tuple[int | None, int | None, int | None]:
+def streams(spec: JobSpec) -> tuple[object, object, object]:
     plan = make_plan(spec, FULL_HOST, make_environment({}))
     return plan.stdin, plan.stdout, plan.stderr
 

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -546,6 +547,94 @@ static void a_relays_reader_that_leaves_ends_the_stream(void)
     sup_engine_free(engine);
 }
 
+/* A directory of its own, and its descriptor. */
+static int make_folder(char *ret_path)
+{
+    strcpy(ret_path, "/tmp/ringfence-claims-XXXXXX");
+    CHECK(mkdtemp(ret_path) != NULL);
+    int fd = open(ret_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    return fd;
+}
+
+/* Bytes of a file below the directory, which is removed; -1 when it is not there. */
+static int64_t size_and_remove(int folder, const char *name)
+{
+    struct stat info;
+    if (fstatat(folder, name, &info, 0) < 0)
+        return -1;
+    CHECK(unlinkat(folder, name, 0) == 0);
+    return info.st_size;
+}
+
+static void captured_output_goes_to_files_of_the_right_size(void)
+{
+    for (int lines = 0; lines < 2; lines++) {
+        int before = open_descriptors();
+        char path[64];
+        int folder = make_folder(path), keep = dup(folder);
+        struct sup_engine *engine = sup_engine_new();
+        struct job job = start(engine, "yes 1234567 | head -c 1000000; echo >&2", UINT64_MAX, 0);
+        struct sup_capture plan = {.name = "out", .dir_fd = folder, .max_bytes = 300000, .keep = 9, .lines = lines};
+        plan.fd = openat(folder, "out", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        CHECK(plan.fd >= 0 && sup_output_collect(job.output, 2, job.err) == 0);
+        CHECK(sup_output_capture(job.output, 1, job.out, &plan) == 0);
+        CHECK(sup_output_capture(job.output, 1, -1, &plan) == -EINVAL);
+        while (sup_output_open(job.output) > 0)
+            CHECK(sup_engine_poll(engine, events, 64, 20000000000ll) >= 0);
+        int32_t error;
+        CHECK(sup_output_count(job.output, 1) == 1000000 && sup_output_lost(job.output, 1, &error) == 0 && error == 0);
+        end(&job);
+        sup_engine_free(engine);
+        int64_t full = lines ? (300000 - 65536 + 8) / 8 * 8 : 300000; /* the first line end there, of lines of 8 bytes */
+        const char *names[] = {"out.4", "out.3", "out.2", "out.1", "out"};
+        int64_t total = 0;
+        for (int i = 0; i < 5; i++) {
+            int64_t size = size_and_remove(keep, names[i]);
+            CHECK(size == -1 || size == full || i == 4);
+            total += size > 0 ? size : 0;
+        }
+        CHECK(total == 1000000);
+        close(keep);
+        rmdir(path);
+        waitpid(-1, NULL, 0);
+        nothing_is_left(before);
+    }
+}
+
+/* Kept, in a file, and in a pipe that nobody reads: what the pipe did not take can be had at the end. */
+static void one_stream_of_output_goes_to_several_places(void)
+{
+    int before = open_descriptors(), to[2];
+    char path[64];
+    int folder = make_folder(path), keep = dup(folder);
+    struct sup_engine *engine = sup_engine_new();
+    struct job job = start(engine, "head -c 100000 /dev/zero", UINT64_MAX, 0);
+    struct sup_capture plan = {.name = "out", .dir_fd = folder, .max_bytes = UINT64_MAX};
+    plan.fd = openat(folder, "out", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(pipe2(to, O_CLOEXEC) == 0 && sup_output_collect(job.output, 2, job.err) == 0);
+    CHECK(sup_output_collect(job.output, 1, job.out) == 0 && sup_output_capture(job.output, 1, -1, &plan) == 0);
+    CHECK(sup_output_pipe(job.output, 1, -1, to[1]) == 0 && sup_output_relay(job.output, 0, -1, 1) == -EINVAL);
+    await(engine, SUP_EVENT_EXITED, 1);
+    sup_output_drain(job.output);
+    CHECK(sup_output_pending(job.output) == 1);
+    uint64_t size, rest;
+    sup_output_bytes(job.output, 1, &size);
+    sup_output_rest(job.output, 1, &rest);
+    CHECK(size == 100000 && rest > 0 && sup_output_pending(job.output) == 0);
+    char bytes[65536];
+    uint64_t got = 0;
+    for (ssize_t n; (n = read(to[0], bytes, sizeof bytes)) > 0;)
+        got += (uint64_t)n;
+    CHECK(got + rest == size && size_and_remove(keep, "out") == 100000);
+    end(&job);
+    sup_engine_free(engine);
+    close(to[0]);
+    close(keep);
+    rmdir(path);
+    nothing_is_left(before);
+}
+
 static void freeing_in_the_middle_of_everything_is_safe(void)
 {
     for (int round = 0; round < 30; round++) {
@@ -838,6 +927,8 @@ static void packets_are_received_together_up_to_a_special_one(void)
     X(a_feed_arrives_whole_and_a_reader_that_stops_is_no_error)  \
     X(relayed_output_waits_for_its_reader)                       \
     X(a_relays_reader_that_leaves_ends_the_stream)               \
+    X(captured_output_goes_to_files_of_the_right_size)           \
+    X(one_stream_of_output_goes_to_several_places)               \
     X(freeing_in_the_middle_of_everything_is_safe)               \
     X(damaged_plans_are_refused_or_safe_to_read)                 \
     X(denied_calls_are_answered_and_counted)                     \

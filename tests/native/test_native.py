@@ -26,6 +26,8 @@ SOURCES = (
     "spawner.c",
     "deadline.c",
     "output.c",
+    "relay.c",
+    "capture.c",
     "files.c",
     "packets.c",
     "pidfd.c",

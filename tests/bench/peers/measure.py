@@ -38,6 +38,12 @@ def report_rate(count: int, cpu: float, begun: float) -> None:
     print(f"rate {count / (time.monotonic() - begun):.1f} spawns/s\ncpu {(own_cpu() - cpu) / count * 1e6:.1f} us/spawn")
 
 
+def report_capture(size: int, cpu: float, begun: float) -> None:
+    """Print the figures of a contender that has taken ``size`` bytes of output since ``begun``."""
+    gib = size / (1 << 30)
+    print(f"rate {gib / (time.monotonic() - begun):.3f} GiB/s\ncpu {(own_cpu() - cpu) / gib:.4f} s/GiB")
+
+
 def report_messages(count: int, size: int, begun: float) -> None:
     """Print the figures of a message contender that has read ``count`` messages since ``begun``."""
     rate = count / (time.monotonic() - begun)

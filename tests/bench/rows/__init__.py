@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tests.bench.model import Section, Setting
 from tests.bench.rows import (
+    capture,
     cold,
     exit_latency,
     many,
@@ -31,6 +32,8 @@ ROWS: dict[str, Callable[[Setting], list[Section]]] = {
     "exit-latency": exit_latency.sections,
     "many": many.sections,
     "sandbox": sandbox.sections,
+    "capture": capture.read_sections,
+    "capture-file": capture.file_sections,
     "cold": cold.sections,
     "ring": ring.sections,
     "shared-memory": shared_memory.sections,
