@@ -201,6 +201,7 @@ static long run_hook(const struct sup_launch *launch, const struct sup_hook *hoo
     case SUP_STAGE_PRIVATE_MOUNTS: return hook_private_mounts(launch, hook);
     case SUP_STAGE_PLACE: return hook_place(launch, hook);
     case SUP_STAGE_TMPFS: return hook_tmpfs(launch, hook);
+    case SUP_STAGE_TERMINALS: return hook_terminals(launch, hook);
     case SUP_STAGE_PROC: return hook_proc(launch, hook);
     case SUP_STAGE_BIND: return hook_bind(launch, hook);
     case SUP_STAGE_OVERLAY: return hook_overlay(launch, hook);

@@ -26,7 +26,7 @@
 #define SUP_S_IFDIR 0040000
 #define SUP_S_IFCHR 0020000
 enum { NAME_SIZE = 256, KEEP_MAX = SUP_KEEP_MAX };
-enum { BIND_WRITABLE = 1, BIND_EXISTING = 2, BIND_OPTIONAL = 4, BIND_DEVICE = 8 };
+enum { BIND_WRITABLE = 1, BIND_EXISTING = 2, BIND_OPTIONAL = 4, BIND_DEVICE = 8, BIND_TERMINAL = 32 };
 enum { PLACE_DIRECTORY, PLACE_LINK, PLACE_FILE };
 enum { NULL_MAJOR = 1, NULL_MINOR = 3 }; /* admin-guide/devices.txt */
 
@@ -210,12 +210,31 @@ static long mount_at(const struct sup_launch *launch, long mount, const char *ta
     return at_target(launch, move_mount(mount, fd));
 }
 
+/* The name of the terminal that a link of /proc/self/fd leads to: by the link itself the kernel would find the mount of the
+ * surroundings, of which nothing can be cloned here. -ENOENT where the name is not that terminal's, as in a container. */
+static long terminal_name(const char *link, char *ret_name, uint32_t size)
+{
+    long length = sup_sys4(__NR_readlinkat, AT_FDCWD, link, ret_name, size - 1);
+    if (length < 0)
+        return length;
+    ret_name[length] = '\0';
+    struct statx named, open;
+    if (sup_sys5(__NR_statx, AT_FDCWD, ret_name, 0, STATX_TYPE | STATX_INO, &named) < 0 ||
+        sup_sys5(__NR_statx, AT_FDCWD, link, 0, STATX_TYPE | STATX_INO, &open) < 0)
+        return -ENOENT;
+    const int same = named.stx_ino == open.stx_ino && named.stx_dev_major == open.stx_dev_major && named.stx_dev_minor == open.stx_dev_minor;
+    return same && (named.stx_mode & SUP_S_IFMT) == SUP_S_IFCHR ? 0 : -ENOENT;
+}
+
 /* arg: 1 writable, 2 the target must exist (it lies in what another bind shows, where nothing may be made), 4 a missing
- * source is passed over, 8 devices may be opened; data: source, then target below the new root. */
+ * source is passed over, 8 devices may be opened, 32 the source is a link of /proc/self/fd to a terminal; data: source, then
+ * target below the new root. */
 long hook_bind(const struct sup_launch *launch, const struct sup_hook *hook)
 {
     const char *source = sup_hook_data(launch, hook), *target = sup_text_after(source);
-    cleanup_close long tree = open_tree(source, SUP_AT_RECURSIVE);
+    char terminal[NAME_SIZE];
+    long named = hook->arg & BIND_TERMINAL ? terminal_name(source, terminal, sizeof terminal) : 0;
+    cleanup_close long tree = named < 0 ? named : open_tree(hook->arg & BIND_TERMINAL ? terminal : source, SUP_AT_RECURSIVE);
     if (tree < 0)
         return tree == -ENOENT && hook->arg & BIND_OPTIONAL ? 0 : tree;
     uint64_t set = MOUNT_ATTR_NOSUID | (hook->arg & BIND_WRITABLE ? 0 : MOUNT_ATTR_RDONLY) |
@@ -272,6 +291,13 @@ long hook_tmpfs(const struct sup_launch *launch, const struct sup_hook *hook)
         return tree;
     r = set_attributes(tree, "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (uint64_t)hook->a, SUP_AT_EMPTY_PATH);
     return r < 0 ? r : sup_sys5(__NR_move_mount, tree, "", AT_FDCWD, target, 4 /* MOVE_MOUNT_F_EMPTY_PATH */);
+}
+
+/* data: the directory, and the options of mount(2). Pseudo-terminals of an instance of its own (devpts, Linux 4.7). */
+long hook_terminals(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    const char *target = sup_hook_data(launch, hook), *options = sup_text_after(target);
+    return sup_sys5(__NR_mount, "devpts", target, "devpts", 2 /* MS_NOSUID */ | 8 /* MS_NOEXEC */, options);
 }
 
 /* arg: 2 the target must exist, 16 the init helper hands the changes over at the end; data: target, lower, upper and work directory (overlayfs, in a user namespace since Linux 5.11). */

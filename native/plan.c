@@ -105,6 +105,7 @@ static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
     case SUP_STAGE_USER_MAP:
     case SUP_STAGE_ROOT:
     case SUP_STAGE_PLACE:
+    case SUP_STAGE_TERMINALS:
     case SUP_STAGE_BIND: return texts_fit(plan, hook, 2, 0);
     case SUP_STAGE_TMPFS: return tmpfs_fits(plan, hook);
     case SUP_STAGE_OVERLAY: return texts_fit(plan, hook, 4, 0);

@@ -36,6 +36,7 @@
     X(PRIVATE_MOUNTS, "private_mounts")                \
     X(PLACE, "place")                                  \
     X(TMPFS, "tmpfs")                                  \
+    X(TERMINALS, "terminals")                          \
     X(PROC, "proc")                                    \
     X(BIND, "bind")                                    \
     X(OVERLAY, "overlay")                              \

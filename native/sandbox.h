@@ -23,6 +23,7 @@ long hook_place(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_bind(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_tmpfs(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_overlay(const struct sup_launch *launch, const struct sup_hook *hook);
+long hook_terminals(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_proc(const struct sup_launch *launch, const struct sup_hook *hook);
 long hook_pivot(const struct sup_launch *launch, const struct sup_hook *hook);
 

@@ -32,13 +32,19 @@ NEWNET: Final = 0x40000000
 NAMES: Final = {NEWUSER: "user", NEWPID: "pid", NEWNS: "mount", NEWNET: "network", NEWIPC: "ipc", NEWUTS: "uts"}
 
 #: Arguments of the hooks, see native/mounts.c.
-WRITABLE, EXISTING, OPTIONAL, DEVICE, LISTED = 1, 2, 4, 8, 16
+WRITABLE, EXISTING, OPTIONAL, DEVICE, LISTED, TERMINAL = 1, 2, 4, 8, 16, 32
 DIRECTORY, LINK, FILE = 0, 1, 2
 OWN_TMPFS, ROOTS_TMPFS = 0, 1
 NOEXEC: Final = 8  # MS_NOEXEC and MOUNT_ATTR_NOEXEC alike
 
 DEVICES: Final = ("null", "zero", "full", "random", "urandom")
-DEVICE_LINKS: Final = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
+DEVICE_LINKS: Final = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
 #: What /proc tells of the host that a job has no business with, and that no namespace hides; then what only root may read.
 MASKED: Final = ("acpi", "asound", "keys", "scsi")
 MASKED_FROM_ROOT: Final = tuple(
@@ -48,6 +54,7 @@ KEEP_MAX: Final = 64  # native/plan.h
 PAGE_BYTES: Final = 4096
 SPARE_INODES: Final = 256
 SHM_INODES: Final = 4096
+TERMINALS_MAX: Final = 64
 
 # linux/landlock.h
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -60,8 +67,8 @@ SCOPE_ABI: Final = 6
 
 #: Steps that build or close a sandbox: what fails there is neither the command's fault nor a limit's.
 STEPS: Final = frozenset(
-    "helper target user_map user_namespaces network hostname time_namespace root private_mounts place tmpfs proc bind overlay pivot "
-    "bounding_set cgroup_directory cgroup_namespace capabilities landlock seccomp".split()
+    "helper target user_map user_namespaces network hostname time_namespace root private_mounts place tmpfs terminals proc bind overlay "
+    "pivot bounding_set cgroup_directory cgroup_namespace capabilities landlock seccomp".split()
 )
 
 #: The environment of a confined job, with the variables that ``keep_env`` names.
@@ -291,11 +298,12 @@ def _system(facts: SandboxFacts, sandbox: Sandbox, covered: tuple[str, ...]) -> 
 
 
 def _devices(spec: JobSpec, sandbox: Sandbox, shared: bool) -> Iterator[Hook]:
-    for name in (*DEVICES, *(("tty",) if spec.controlling_terminal is not None else ())):
+    for name in (*DEVICES, "tty"):
         # A read-only mount: devices are written all the same, but root's job cannot take the host's node away by its mode or owner.
         yield Hook(stage="bind", text=f"/dev/{name}", arg=DEVICE, data=_texts(f"/dev/{name}", f"dev/{name}"))
     for name, content in DEVICE_LINKS:
         yield Hook(stage="place", text=f"link /dev/{name}", arg=LINK, data=_texts(f"dev/{name}", content))
+    yield from _terminals(spec)
     yield Hook(stage="place", text="directory /dev/shm", arg=DIRECTORY, a=0o1777, data=_texts("dev/shm", ""))
     if shared:
         yield Hook(stage="tmpfs", text="/dev/shm, of the root's", arg=ROOTS_TMPFS, a=NOEXEC, data=_texts("dev/shm", ""))
@@ -306,6 +314,16 @@ def _devices(spec: JobSpec, sandbox: Sandbox, shared: bool) -> Iterator[Hook]:
     yield Hook(stage="tmpfs", text="/tmp, of the root's", arg=ROOTS_TMPFS, data=_texts("tmp", ""))
     for name in ("sys", "proc"):
         yield Hook(stage="place", text=f"directory /{name}", arg=DIRECTORY, a=0o555, data=_texts(name, ""))
+
+
+def _terminals(spec: JobSpec) -> Iterator[Hook]:
+    """Pseudo-terminals of its own; the one it was given, which belongs to the host, is /dev/console: there ttyname(3) finds it."""
+    options = f"newinstance,mode=620,ptmxmode=666,max={TERMINALS_MAX}"
+    yield Hook(stage="place", text="directory /dev/pts", arg=DIRECTORY, a=0o755, data=_texts("dev/pts", ""))
+    yield Hook(stage="terminals", text=f"/dev/pts, {TERMINALS_MAX} terminals at most", data=_texts("dev/pts", options))
+    if spec.controlling_terminal is not None:
+        link, arg = f"/proc/self/fd/{spec.controlling_terminal}", DEVICE | OPTIONAL | TERMINAL
+        yield Hook(stage="bind", text="the job's terminal at /dev/console", arg=arg, data=_texts(link, "dev/console"))
 
 
 def _proc(facts: SandboxFacts) -> Iterator[Hook]:

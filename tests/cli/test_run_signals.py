@@ -276,6 +276,19 @@ def test_pty_gives_an_editor_its_keys_its_size_and_its_status() -> None:
         assert screen.wait() == 17
 
 
+@pytest.mark.requires("tty", "mount")
+@pytest.mark.usefixtures("holder")
+def test_pty_is_a_terminal_in_a_strict_sandbox_too() -> None:
+    """It has a name there, job control, the size of ours, and keys arrive."""
+    script = "tty; stty size < /dev/tty; echo ready; read line; echo got $line"
+    with terminal("run", "--pty", "--sandbox", "strict", "/bin/sh", "-c", script, size=(30, 100)) as screen:
+        assert b"/dev/console" in screen.wait_for(b"30 100")
+        screen.wait_for(b"ready")
+        screen.type(b"word\n")
+        screen.wait_for(b"got word")
+        assert screen.wait() == 0
+
+
 @pytest.mark.requires("tty")
 @pytest.mark.usefixtures("holder")
 def test_pty_puts_the_callers_terminal_back_as_it_was() -> None:

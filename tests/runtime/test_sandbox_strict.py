@@ -331,3 +331,62 @@ def test_process_1_runs_from_memory_that_nobody_can_change() -> None:
             file.write(b"x")
     finally:
         engine.close()
+
+
+# terminals
+
+
+def test_a_job_opens_terminals_of_its_own_and_sees_no_others() -> None:
+    master, slave = os.openpty()  # one of the host's
+    try:
+        code = """
+import os, pty
+print(os.listdir("/dev/pts"))
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv("/bin/sh", ["sh", "-c", "tty; echo there > /dev/tty"])
+text = b""
+while text.count(b"\\n") < 2:
+    text += os.read(fd, 100)
+print(text.decode().split(), os.waitpid(pid, 0)[1])
+"""
+        assert said(run_strict(code)).splitlines() == ["['ptmx']", "['/dev/pts/0', 'there'] 0"]
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_terminals_are_bounded() -> None:
+    code = "import os\nfor n in range(100): os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)"
+    outcome = run_strict(code)
+    assert outcome.verdict == "nonzero_exit" and "No space left" in outcome.stderr, outcome
+
+
+def test_a_job_without_a_terminal_finds_none() -> None:
+    assert say(
+        "tty; (: < /dev/tty) 2>/dev/null || echo none; ls /dev/console 2>/dev/null || true", stdin=supervisor.DEVNULL
+    ).splitlines() == [
+        "not a tty",
+        "none",
+    ]
+
+
+def test_the_terminal_that_a_job_is_given_has_a_name_and_cannot_be_taken_from_the_host() -> None:
+    master, slave = os.openpty()
+    try:
+        mode = os.fstat(slave).st_mode
+        spec = supervisor.JobSpec(
+            argv=("/bin/sh", "-c", "tty; echo there > /dev/tty; chmod 0 /dev/console || true"),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            controlling_terminal=slave,
+            sandbox=supervisor.Sandbox(level="strict"),
+        )
+        assert supervisor.run(spec).verdict == "ok"
+        text = os.read(master, 4096).decode()
+        assert text.splitlines()[:2] == ["/dev/console", "there"] and "Read-only" in text
+        assert os.fstat(slave).st_mode == mode
+    finally:
+        os.close(master)
+        os.close(slave)
