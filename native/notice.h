@@ -24,5 +24,6 @@ struct sup_notice {
     uint64_t time_ns;           /* STARTED, ENDED: CLOCK_MONOTONIC */
     uint64_t user_us, system_us; /* ENDED: main process with what it waited for */
     uint64_t tree_user_us, tree_system_us; /* ENDED, USAGE: every process of the tree that could be counted */
+    int64_t disk_bytes, disk_free_bytes, disk_free_files; /* ENDED: of a strict sandbox's own file system, at the end; else 0 */
     int64_t maxrss_kib, minor_faults, tasks, voluntary_switches, involuntary_switches;
 };

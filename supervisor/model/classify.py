@@ -46,7 +46,8 @@ class Evidence:
 
     ``causes``: what the supervisor noted, in order, each before it acted on it. ``oom_kills``: tasks
     of the job that the OOM killer took. ``oom_local``: out-of-memory events at the job's own limit
-    (memory.events.local). ``tasks_denied``: forks that pids.max refused. ``main_*``: the rusage of the
+    (memory.events.local). ``tasks_denied``: forks that pids.max refused. ``disk_full``: the file system that holds ``disk_max``
+    had no room left when the job was over. ``main_*``: the rusage of the
     main process and the children it waited for.
     """
 
@@ -57,6 +58,7 @@ class Evidence:
     oom_kills: int | None = None
     oom_local: int | None = None
     tasks_denied: int | None = None
+    disk_full: bool = False
     main_cpu_ns: int = 0
     main_minor_faults: int | None = None
     syscall_filter: bool = False
@@ -83,7 +85,12 @@ MEMORY_BATCHES_BYTES: Final = 4 << 20
 def classify(evidence: Evidence) -> Finding:
     """Decide the verdict; total: every evidence has one."""
     if evidence.exit.code == 0 and not (
-        evidence.causes or evidence.oom_kills or evidence.tasks_denied or evidence.unreaped or evidence.enforced & OVERDRAWABLE
+        evidence.causes
+        or evidence.oom_kills
+        or evidence.tasks_denied
+        or evidence.disk_full
+        or evidence.unreaped
+        or evidence.enforced & OVERDRAWABLE
     ):
         return CLEAN
     noted = [cause for cause in evidence.causes if cause in VERDICT_OF]
@@ -92,6 +99,8 @@ def classify(evidence: Evidence) -> Finding:
     hit = tuple(dict.fromkeys(name for name in (*noted, *kernel, *late) if name != "cancelled"))
     if "tasks_max" not in hit and _denied_tasks(evidence):
         hit = (*hit, "tasks_max")
+    if "disk_max" not in hit and evidence.disk_full:
+        hit = (*hit, "disk_max")
     if small := _too_small_to_start(evidence):
         return Finding(verdict=Verdict.START_FAILED, limits_hit=small, killed=True)
     if evidence.unreaped:
@@ -133,13 +142,15 @@ def _too_small_to_start(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _own_end(evidence: Evidence) -> str:
-    """No limit and nobody else's hand in it: the exit itself, but never ``ok`` beside refused forks."""
+    """No limit and nobody else's hand in it: the exit itself, unless a limit that only refuses explains a failure."""
     ended = evidence.exit
     if ended.signal == SIGSYS and evidence.syscall_filter:
         return Verdict.SYSCALL_DENIED
     clean = ended.signal is None and ended.code == 0
     if _denied_tasks(evidence) and not clean:
         return Verdict.TASKS_LIMIT
+    if evidence.disk_full and not clean:
+        return Verdict.DISK_LIMIT
     if clean:
         return Verdict.OK
     return Verdict.SIGNALED if ended.signal is not None else Verdict.NONZERO_EXIT

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from supervisor.runtime.end import End
 
 
+PAGE_BYTES: Final = 4096
+#: Less than a tenth of a sandbox's file system is left.
+NEARLY_FULL: Final = 10
 UNNAMED: Final = "denied system calls are not named: the kernel has no listener for them, or our own surroundings hold the only one"
 
 
@@ -90,6 +93,7 @@ def conclude(
             oom_kills=reading.oom_kills,
             oom_local=reading.oom_local,
             tasks_denied=reading.tasks_denied,
+            disk_full=_holds_disk(plan) and end.disk is not None and end.disk[1] < PAGE_BYTES,
             main_minor_faults=end.main_minor_faults if end.exit is not None else None,
             main_cpu_ns=(end.main_user_us + end.main_system_us) * 1000,
             # where a listener is asked the filter itself kills nobody: then SIGSYS is the job's own affair
@@ -100,6 +104,8 @@ def conclude(
     )
     if plan.syscall_filter is not None:
         end.warnings += [UNNAMED] if denials is None else [overflow] if (overflow := denials.overflow()) else []
+    if end.disk is not None and finding.verdict in (Verdict.NONZERO_EXIT, Verdict.SIGNALED):
+        end.warnings += _disk_warnings(plan, *end.disk)
     if finding.verdict == Verdict.START_FAILED:
         from supervisor.kernel.diagnose import too_small_error
 
@@ -145,6 +151,24 @@ def _read_process(end: End, reading: Reading) -> None:
     # exec hands the launching process's peak on to the child's ru_maxrss: only a larger number is the child's own
     if end.main_maxrss_kib > end.spawner_rss_kib:
         reading.put("rss_peak_main_bytes", end.main_maxrss_kib * 1024, "rusage ru_maxrss")
+
+
+def _holds_disk(plan: LaunchPlan) -> bool:
+    """The sandbox's own file system is what holds ``disk_max``."""
+    return "disk_max" in plan.enforced and "disk_max" not in plan.sampled
+
+
+def _disk_warnings(plan: LaunchPlan, size: int, free: int, free_files: int) -> list[str]:
+    """A job failed with little room left: that it ran out of it is likely, but nothing says so."""
+    limit = "disk_max" if _holds_disk(plan) else "tmp_size"
+    found = []
+    if free * NEARLY_FULL < size:
+        found.append(
+            f"the job failed and its file system ({limit}) was {100 - 100 * free // size} % full at the end; it may have run out of space"
+        )
+    if not free_files:
+        found.append("the job failed and its file system had no room for another file (tmp_inodes)")
+    return found
 
 
 def _changes(end: End, spec: JobSpec, tree: CgroupTree | HelperTree | None) -> tuple[Change, ...] | None:

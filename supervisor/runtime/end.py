@@ -17,6 +17,7 @@ class End:
 
     __slots__ = (
         "cgroup_us",
+        "disk",
         "empty",
         "ended_ns",
         "exit",
@@ -52,6 +53,7 @@ class End:
         self.switches: tuple[int, int] | None = None
         self.tree_us: tuple[int, int] | None = None
         self.cgroup_us: tuple[int, int, int] | None = None
+        self.disk: tuple[int, int, int] | None = None  # bytes, free bytes and free files of a sandbox's own file system
         self.paused_at: int | None = None
         self.paused_ns = 0
         self.warnings: list[str] = []
@@ -77,6 +79,8 @@ class End:
         self.spawner_rss_kib = 0  # the helper started it, whose own peak is less than any program's
         self.switches = notice.voluntary_switches, notice.involuntary_switches
         self.tree_us = (notice.tree_user_us, notice.tree_system_us)
+        if notice.disk_bytes:
+            self.disk = (notice.disk_bytes, notice.disk_free_bytes, notice.disk_free_files)
         self.unreaped = notice.left > 0
 
     def take_failure(self, notice: Any) -> None:

@@ -301,6 +301,14 @@ def test_forks_that_somebody_elses_limit_refused_are_not_the_jobs_limit(limits: 
     assert found(Exit(code=1), limits, tasks_denied=3) == Finding(verdict=Verdict.NONZERO_EXIT, limits_hit=(), killed=False)
 
 
+def test_a_full_file_system_explains_a_failure_and_never_a_success() -> None:
+    hit = ("disk_max",)
+    assert found(Exit(code=1), disk_full=True) == Finding(verdict=Verdict.DISK_LIMIT, limits_hit=hit, killed=False)
+    assert found(Exit(signal=7), disk_full=True) == Finding(verdict=Verdict.DISK_LIMIT, limits_hit=hit, killed=False)
+    assert found(DONE, disk_full=True) == Finding(verdict=Verdict.OK, limits_hit=hit, killed=False)
+    assert found(Exit(signal=9), causes=("wall_time_max",), disk_full=True).limits_hit == ("wall_time_max", "disk_max")
+
+
 # our own failures
 
 

@@ -82,6 +82,41 @@ print(total)
     outcome = run_strict(code, limits={**LIMITS, "disk_max": "1M"})
     assert said(outcome).splitlines() == ["ENOSPC", "ENOSPC", str(1 << 20)]
     assert outcome.enforcement["disk_max"] == "size of the sandbox's own file system"
+    assert outcome.limits_hit == ("disk_max",) and not outcome.killed
+
+
+FILLING = "with open('/tmp/f', 'wb', buffering=0) as file:\n    while True: file.write(bytes(4096))"
+
+
+def test_a_job_that_fails_with_a_full_file_system_is_a_disk_limit() -> None:
+    outcome = run_strict(FILLING, limits={**LIMITS, "disk_max": "1M"})
+    assert (outcome.verdict, outcome.limits_hit, outcome.killed, outcome.exit.code) == ("disk_limit", ("disk_max",), False, 1), outcome
+    assert outcome.exit_status() == 124 and outcome.warnings == ()
+
+
+def test_an_overlay_that_is_full_counts_too(tmp_path: Path) -> None:
+    outcome = run_strict(
+        FILLING.replace("/tmp", "/work"), sandbox=strict(overlay=[{"source": str(tmp_path), "target": "/work"}]), limits={"disk_max": "1M"}
+    )
+    assert outcome.verdict == "disk_limit", outcome
+
+
+def test_a_failure_beside_much_free_space_is_its_own() -> None:
+    """A write that cannot fit at all leaves no trace, and neither does what was deleted again: the verdict does not guess."""
+    code = "import os\nwith open('/tmp/f', 'wb') as file: os.posix_fallocate(file.fileno(), 0, 8 << 20)"
+    outcome = run_strict(code, limits={**LIMITS, "disk_max": "1M"})
+    assert (outcome.verdict, outcome.limits_hit, outcome.warnings) == ("nonzero_exit", (), ()), outcome
+
+
+def test_a_failure_with_little_space_left_is_warned_of() -> None:
+    outcome = run_strict(
+        "import sys\nwith open('/tmp/f', 'wb') as file: file.write(bytes(1000 << 10))\nsys.exit(1)", limits={"disk_max": "1M"}
+    )
+    assert outcome.verdict == "nonzero_exit" and any("may have run out of space" in warning for warning in outcome.warnings), outcome
+    outcome = run_strict(FILLING, sandbox=strict(tmp_size="1M"), limits=LIMITS)
+    assert outcome.verdict == "nonzero_exit" and any("tmp_size" in warning for warning in outcome.warnings), outcome
+    outcome = run_strict("n = 0\nwhile True:\n    open(f'/tmp/{n}', 'w').close(); n += 1", sandbox=strict(tmp_inodes=64), limits=LIMITS)
+    assert outcome.verdict == "nonzero_exit" and any("tmp_inodes" in warning for warning in outcome.warnings), outcome
 
 
 def test_disk_max_is_refused_where_the_job_may_write_to_the_host(tmp_path: Path) -> None:
