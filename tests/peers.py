@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waiting import SLOW
+
 from supervisor.kernel.link import make_pair
 from supervisor.model import frames
 from supervisor.model.frames import Terms, decode, encode, encode_ack
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from supervisor.model.frames import Frame
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "examples" / "peer.c"
-LONG = 20.0
+LONG = 20.0 * SLOW
 
 #: Answers requests with the body in reverse, echoes everything else with its kind; some bodies are orders.
 ECHO = """

@@ -50,7 +50,7 @@ FIELDS = [
 HOOK = struct.Struct("=IiqqII")
 STEP = struct.Struct("=III")
 #: Stages whose data are so many texts.
-TEXTS = {"user_map": 2, "root": 2, "terminals": 2, "place": 2, "bind": 2, "terminals": 2, "overlay": 4, "proc": 1}
+TEXTS = {"user_map": 2, "root": 2, "terminals": 2, "place": 2, "bind": 2, "overlay": 4, "proc": 1}
 NAMESPACES = 0x7E020000
 HOOK_STAGES = STAGES[STAGE_NUMBERS["preexec"] + 1 : STAGE_NUMBERS["exec"]]
 

@@ -61,7 +61,7 @@ def test_timeout_is_the_wall_limit_by_subprocess_name() -> None:
 def test_a_job_with_a_grace_gets_the_polite_signal_first_and_the_verdict_stays() -> None:
     """It cleans up on SIGTERM; still its time was over."""
     code = "import signal, sys, time\nsignal.signal(15, lambda *_: (print('bye', flush=True), sys.exit(0)))\ntime.sleep(60)"
-    outcome = supervisor.run(python(code), limits={"wall_time_max": 0.5}, kill_grace=5, capture_output=True)
+    outcome = supervisor.run(python(code), limits={"wall_time_max": 0.5 * SLOW}, kill_grace=5, capture_output=True)
     assert (outcome.verdict, outcome.exit.code, outcome.stdout) == ("wall_limit", 0, b"bye\n"), outcome
 
 
