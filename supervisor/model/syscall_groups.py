@@ -70,6 +70,9 @@ AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, NETLINK_ROUTE = 1, 2, 10, 16, 0
 #: personality(2): Linux, and Linux without randomised addresses, each with or without UNAME26; the last one asks.
 PERSONALITIES: Final = (0, 0x20000, 0x40000, 0x60000, INT)
 PR_SET_MM: Final = 35
+#: S_ISUID and S_ISGID of chmod(2); the flags of open(2) that make a file, without the directory bit of O_TMPFILE.
+SET_ID: Final = 0o6000
+MAKES_FILE: Final = (0o100, 0o20000000)
 
 
 def _is(argument: int, bits: int, mask: int = INT) -> Condition:
@@ -153,6 +156,22 @@ CHECKED: Final = (
     (
         "personality keeps to Linux with or without randomised addresses: others make all memory executable",
         (Rule(calls=("personality",), action=DENY, when=tuple(_is_not(0, persona) for persona in PERSONALITIES)),),
+    ),
+    (
+        "set-user-ID and set-group-ID bits would make a file in a writable bind a way to its owner's rights outside, which may be root's; "
+        "openat2 hides its mode in memory, so it is answered as if the kernel lacked it",
+        (
+            *[
+                Rule(calls=tuple(calls.split()), action=DENY, when=(_is_not(argument, 0, SET_ID),))
+                for argument, calls in ((1, "chmod fchmod creat mkdir mknod"), (2, "fchmodat fchmodat2 mkdirat mknodat"))
+            ],
+            *[
+                Rule(calls=(call,), action=DENY, when=(_is_not(flags, 0, maker), _is_not(flags + 1, 0, SET_ID)))
+                for call, flags in (("open", 1), ("openat", 2))
+                for maker in MAKES_FILE
+            ],
+            Rule(calls=("openat2",), action=ABSENT),
+        ),
     ),
     ("prctl PR_SET_MM lets a process pass for another program", (Rule(calls=("prctl",), action=DENY, when=(_is(0, PR_SET_MM),)),)),
 )

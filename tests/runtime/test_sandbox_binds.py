@@ -125,3 +125,25 @@ def test_an_overlay_can_keep_its_changes(shown: Path, tmp_path: Path) -> None:
     say("echo new > /data/more", sandbox)
     assert (upper / "changes/more").read_text() == "new\n" and not (shown / "more").exists()
     assert say("cat /data/more", sandbox) == "new"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "chmod 4755 /data/file",
+        "chmod g+s /data/file",
+        "install -m 4755 /data/file /data/made",
+        "mkdir -m 2755 /data/made",
+        "mknod -m 4755 /data/made p",
+        "cp /data/file /data/made && chmod 6755 /data/made",
+    ],
+)
+def test_no_file_of_a_writable_bind_gets_a_set_id_bit(attempt: str, shown: Path) -> None:
+    """On the host it would be a way to the rights of whoever owns it outside, which may be root."""
+    say(f"{attempt} 2>/dev/null; true", {"level": "strict", "bind": [f"{shown}:/data:rw"]})
+    assert not [path for path in (shown, *shown.rglob("*")) if path.lstat().st_mode & 0o6000]
+
+
+def test_ordinary_modes_are_as_free_as_before(shown: Path) -> None:
+    say("chmod 640 /data/file; mkdir -m 711 /data/made; umask 077; echo x > /data/new", {"level": "strict", "bind": [f"{shown}:/data:rw"]})
+    assert [(shown / name).stat().st_mode & 0o7777 for name in ("file", "made", "new")] == [0o640, 0o711, 0o600]
