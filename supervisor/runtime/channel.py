@@ -13,6 +13,7 @@ from supervisor.kernel.outbox import close_all, drop
 from supervisor.kernel.peer import VARIABLE, address_of, answered, body_of, duplicates, inherited, kind_number
 from supervisor.model import frames
 from supervisor.model.codec import MSGPACK
+from supervisor.model.environment import OwnEnvironment
 from supervisor.model.frames import ERROR, REPLY, REQUEST, Terms
 from supervisor.model.spec import JobSpec
 from supervisor.model.value import replace
@@ -364,4 +365,5 @@ class Channel:
 
 def _passing(env: Mapping[Any, Any] | None, pass_fds: Iterable[int], fd: int) -> dict[str, Any]:
     """The two arguments of a start that give a job the descriptor of its channel."""
-    return {"env": {**(os.environ if env is None else env), VARIABLE: str(fd)}, "pass_fds": (*pass_fds, fd)}
+    added = {VARIABLE: str(fd)}
+    return {"env": OwnEnvironment(os.environ, added) if env is None else {**env, **added}, "pass_fds": (*pass_fds, fd)}

@@ -165,6 +165,8 @@ def make_spec(
         credentials = resolve(user, group, None if extra_groups is None else tuple(extra_groups))
         if user is not None and env is None and not (confined is not None and confined.clear_env):
             env = {**os.environ, **home_environment(user)}
+    if confined is not None and confined.clear_env and env is not None:
+        env = _without_ours(env, confined)
     if confined is not None and cwd is None:
         cwd = _covered_directory(confined)
     grace = None if kill_grace is None else grace_ns(kill_grace)
@@ -228,6 +230,17 @@ def _covered_directory(sandbox: Sandbox) -> str | None:
         return own
     shown = [place.target for place in (*sandbox.bind, *sandbox.overlay)]
     return own if any(own == target or own.startswith(target + "/") for target in shown) else None
+
+
+def _without_ours(env: Mapping[str, str], sandbox: Sandbox) -> Mapping[str, str]:
+    """What a clean environment takes of ours with something added: what was added, and what the sandbox keeps."""
+    from supervisor.model.confine import CLEAN_ENV
+    from supervisor.model.environment import OwnEnvironment
+
+    if not isinstance(env, OwnEnvironment):
+        return env
+    kept = {name: os.environ[name] for name in sandbox.keep_env if name in os.environ}
+    return {**{name.decode(): text.decode() for name, text in CLEAN_ENV.items()}, **kept, **env.added}
 
 
 def _limits(given: Mapping[str, Any]) -> Limits:

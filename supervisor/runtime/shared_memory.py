@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from supervisor.kernel.segment import Segment, size_of
+from supervisor.model.environment import OwnEnvironment
 from supervisor.model.grant import VARIABLE, Grant, format_grants
 from supervisor.model.value import value
 
@@ -31,10 +32,12 @@ class SharedMemory(Segment):
     def hand_over(*grants: Grant, env: Mapping[str, str] | None = None) -> Handover:
         """The descriptors and the environment that give a job these grants.
 
-        ``env`` is the job's environment, this process's own when it is ``None``. The grants' owners must stay open
+        ``env`` is the job's environment, this process's own when it is ``None`` (of which a sandbox with a clean
+        environment gets the added variable alone). The grants' owners must stay open
         until the job has started. Raises :class:`ConfigError` when two grants have one name.
         """
-        environment = {**(os.environ if env is None else env), VARIABLE: format_grants(grants)}
+        added = {VARIABLE: format_grants(grants)}
+        environment = OwnEnvironment(os.environ, added) if env is None else {**env, **added}
         return Handover(pass_fds=tuple(dict.fromkeys([fd for grant in grants for fd in grant.fds])), env=environment)
 
     @staticmethod
