@@ -33,7 +33,7 @@ SOURCES = (
     "pidfd.c",
 )
 #: They run on a borrowed stack in another process's memory, where no sanitizer's run-time library may be called.
-CHILD_HALF = ("child.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c")
+CHILD_HALF = ("child.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c")
 FLAGS = "-std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -fno-omit-frame-pointer".split()
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0",
