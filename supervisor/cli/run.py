@@ -131,7 +131,7 @@ class _Run:
         stderr = stdout if same else self._open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if "stderr" in values else collect
         policy = self._policy()
         sandbox = self._sandbox(policy)
-        if sandbox is not None:
+        if sandbox is not None and sandbox.level != "none":
             self._shared_group = False  # a session of its own: what the terminal sends comes to us alone
         spec = make_spec(
             self.parsed.command,
@@ -185,6 +185,11 @@ class _Run:
             given["level"] = values["sandbox"]
         if "network" in values:
             given["network"] = values["network"]
+        if "syscalls" in values:
+            given["syscalls"] = values["syscalls"]
+        for option, field in (("syscalls-allow", "syscalls_allow"), ("syscalls-deny", "syscalls_deny")):
+            if option in self.parsed.lists:
+                given[field] = tuple([name for text in self.parsed.lists[option] for name in text.split(",") if name])
         under = None if policy is None else policy.sandbox
         if under is None and not binds and given in ({}, {"level": "none"}):
             return None
@@ -194,7 +199,10 @@ class _Run:
         if binds:
             given["bind"] = [parse_bind(text, os.getcwd()) for text in binds]
         made = sandbox_for(under, given or None)
-        return None if made.level == "none" else made
+        lost = [name for name in given.get("syscalls_allow", ()) if name not in made.syscalls_allow]
+        if lost:
+            raise ConfigError(f"--syscalls-allow: {lost[0]!r} would loosen the policy, which options only tighten; allow it in the profile")
+        return None if made.level == "none" and made.syscalls == "none" and not made.syscalls_deny else made
 
     def _environment(self, sandbox: Sandbox | None) -> dict[str, str] | None:
         pairs = self.parsed.lists.get("setenv", [])

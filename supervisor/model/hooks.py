@@ -106,12 +106,16 @@ def _after_streams(spec: JobSpec, confinement: Confinement | None, filtered: Sys
         yield Hook(stage="parent_death_signal", text="SIGKILL when the supervisor dies", arg=SIGKILL)
     if filtered is not None:
         data = filtered.named + filtered.closing + filtered.unnamed
-        yield Hook(stage="seccomp", text=_filter_text(filtered), a=len(filtered.named), b=len(filtered.closing), data=data)
+        yield Hook(stage="seccomp", text=_filter_text(filtered, spec), a=len(filtered.named), b=len(filtered.closing), data=data)
 
 
-def _filter_text(filtered: SyscallFilter) -> str:
+def _filter_text(filtered: SyscallFilter, spec: JobSpec) -> str:
     act = "the first denied call ends the job" if filtered.kill else "denied calls fail"
-    return f"system call filter {filtered.name!r}, {len(filtered.named) // 8} instructions; {act}"
+    text = f"system call filter {filtered.name!r}, {len(filtered.named) // 8} instructions; {act}"
+    if spec.sandbox is not None:
+        changes = (("allowed", spec.sandbox.syscalls_allow), ("denied", spec.sandbox.syscalls_deny))
+        text += "".join([f"; {word} besides: {' '.join(names)}" for word, names in changes if names])
+    return text
 
 
 def stdio_hooks(sources: Mapping[int, int]) -> tuple[Hook, ...]:

@@ -47,3 +47,32 @@ def test_explain_prints_the_levels_list_and_runs_nothing(level: str) -> None:
     assert done.returncode == 0 and "steps:" in done.stdout and "\nran\n" not in done.stdout
     assert f"  sandbox                               {level}: " in done.stdout
     assert ("pivot" in done.stdout) == (level == "strict")
+
+
+# system calls
+
+
+def test_a_call_is_denied_by_name_without_a_sandbox_around_it() -> None:
+    done = run("--syscalls-deny", "mkdir,mkdirat", "--json", "--", "mkdir", "made")
+    outcome = json.loads(done.stdout)
+    assert outcome["verdict"] == "nonzero_exit" and set(outcome["denied_syscalls"]) <= {"mkdir", "mkdirat"} and outcome["denied_syscalls"]
+
+
+def test_the_preset_is_chosen_and_explained() -> None:
+    text = run("--sandbox", "strict", "--syscalls", "compute", "--syscalls-allow", "@debug", "--explain", "--", "true").stdout
+    assert "system call filter 'compute'" in text and "allowed besides: @debug" in text
+    assert "system call filter 'none'" in (text := run("--syscalls-deny", "socket", "--explain", "--", "true").stdout)
+    assert "denied besides: socket" in text
+
+
+@pytest.mark.parametrize("option", ["--syscalls", "--syscalls-allow", "--syscalls-deny"])
+def test_a_misspelt_call_or_preset_is_refused_with_a_suggestion(option: str) -> None:
+    done = run("--sandbox", "strict", option, "defaultt" if option == "--syscalls" else "sockett", "--", "true")
+    assert done.returncode == 125 and "did you mean" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_an_option_does_not_loosen_a_policys_filter(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text('[profile.p.sandbox]\nlevel = "strict"\nsyscalls_allow = ["ptrace"]\n')
+    assert run("--policy", f"{tmp_path}/p.toml", "--syscalls-allow", "ptrace", "--", "true").returncode == 0
+    done = run("--policy", f"{tmp_path}/p.toml", "--syscalls-allow", "bpf", "--", "true")
+    assert done.returncode == 125 and "'bpf' would loosen the policy" in done.stderr

@@ -373,6 +373,27 @@ static void an_engine_notes_who_ran_at_its_deadline(void)
     nothing_is_left(before);
 }
 
+static void a_helper_is_told_at_the_deadline_to_end_its_tree(void)
+{
+    int before = open_descriptors();
+    struct sup_engine *engine = sup_engine_new();
+    int32_t told[2], gone[2], request[2] = {0, 0};
+    CHECK(sup_socketpair(told) == 0 && sup_socketpair(gone) == 0);
+    struct sup_deadline *holds = sup_deadline_of_helper(engine, told[0]), *ended = sup_deadline_of_helper(engine, gone[0]);
+    CHECK(holds != NULL && ended != NULL);
+    close(gone[1]);
+    uint64_t now_ns = sup_now();
+    sup_deadline_set(ended, now_ns + 10000000u);
+    sup_deadline_set(holds, now_ns + 20000000u);
+    CHECK(read(told[1], request, sizeof request) == sizeof request && request[0] == SUP_REQUEST_KILL && sup_now() >= now_ns + 20000000u);
+    CHECK(sup_deadline_free(holds) == 1 && sup_deadline_free(ended) == 0);
+    sup_engine_free(engine);
+    close(told[0]);
+    close(told[1]);
+    close(gone[0]);
+    nothing_is_left(before);
+}
+
 static void readiness_and_signals(void)
 {
     int before = open_descriptors(), pipe_fds[2];
@@ -921,6 +942,7 @@ static void packets_are_received_together_up_to_a_special_one(void)
     X(an_engine_freed_in_the_middle_leaves_no_child)             \
     X(exits_are_told_with_signal_and_usage)                      \
     X(an_engine_notes_who_ran_at_its_deadline)                   \
+    X(a_helper_is_told_at_the_deadline_to_end_its_tree)          \
     X(readiness_and_signals)                                     \
     X(collected_output_is_exact)                                 \
     X(output_over_the_cap_is_cut_and_told_once)                  \
