@@ -13,6 +13,7 @@ import fcntl
 import gc
 import inspect
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -26,6 +27,8 @@ LEFT_ALONE = ("model", "control", "meta", "vm", "demo", "bench")  # folders with
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell: programs under test would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("filterwarnings", "error")
     config.addinivalue_line("markers", "requires(name, ...): skip, saying why, where the host lacks one of these; see tests/facts.py")
     unknown = REQUIRED - facts.PROBES.keys()
