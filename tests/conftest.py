@@ -27,8 +27,10 @@ LEFT_ALONE = ("model", "control", "meta", "vm", "demo", "bench")  # folders with
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell: programs under test would inherit it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # started in the background of a shell, where these are ignored: programs under test would inherit that
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     config.addinivalue_line("filterwarnings", "error")
     config.addinivalue_line("markers", "requires(name, ...): skip, saying why, where the host lacks one of these; see tests/facts.py")
     unknown = REQUIRED - facts.PROBES.keys()
