@@ -131,6 +131,12 @@ def soft_limit(resource_number: int) -> int:
     return resource.getrlimit(resource_number)[0]
 
 
+def cgroup_of_a_busy_worker() -> str:
+    """Its cgroup, told after a while in which no other task can be given to it."""
+    time.sleep(0.3)
+    return cgroup()
+
+
 def cgroup() -> str:
     with open("/proc/self/cgroup", encoding="ascii") as file:
         return file.read().rstrip().rpartition("\n")[2]
