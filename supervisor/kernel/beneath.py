@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: A rename anywhere makes the kernel answer EAGAIN; a job that renames without end does not hold us up.
 TRIES_MAX: Final = 64
 _OPENED: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK  # a FIFO does not block, nor does a lease
+_NAMED: Final = os.O_CLOEXEC | os.O_NOFOLLOW  # all that openat2 takes beside O_PATH, which opens nothing
 
 
 def open_beneath(top_fd: int, path: str, flags: int, mode: int = 0) -> int:
@@ -31,7 +32,7 @@ def open_beneath(top_fd: int, path: str, flags: int, mode: int = 0) -> int:
     raw = os.fsencode(path)
     result = -errno.EAGAIN
     for _ in range(TRIES_MAX):
-        result = lib.sup_open_beneath(top_fd, raw, flags | _OPENED, mode)
+        result = lib.sup_open_beneath(top_fd, raw, flags | (_NAMED if flags & os.O_PATH else _OPENED), mode)
         if result != -errno.EAGAIN:
             break
     if result == -errno.ENOSYS:

@@ -176,3 +176,19 @@ def test_names_that_lead_out_are_refused_before_anything_is_written(work: WorkDi
     with pytest.raises(ConfigError, match="files:"):
         work.put({"fine": b"1", name: b"2"})
     assert os.listdir(work.path) == []
+
+
+@pytest.mark.requires("root")
+def test_an_ordinary_users_directory_is_removed_with_all_it_holds_and_whatever_modes_it_has() -> None:
+    os.seteuid(65534)
+    try:
+        work = WorkDirectory()
+        deep = Path(work.path) / "a" / "b" / "c"
+        deep.mkdir(parents=True)
+        (deep / "file").write_text("x")
+        deep.chmod(0)
+        deep.parent.chmod(0o500)
+        assert work.remove() == ""
+        assert not os.path.exists(work.path)
+    finally:
+        os.seteuid(0)
