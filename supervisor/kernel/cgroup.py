@@ -53,6 +53,22 @@ class Cgroup:
         """A new descriptor of cgroup.events, for the engine to wait on; raises OSError."""
         return os.open(f"{below}/cgroup.events" if below else "cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
 
+    def wait_empty(self, patience_ms: int) -> None:
+        """Until no process is left, woken by the kernel, or patience runs out; raises OSError."""
+        import select
+
+        events = self.open_events()
+        try:
+            poller = select.poll()
+            poller.register(events, select.POLLPRI)
+            deadline_ns = native.now_ns() + patience_ms * 1_000_000
+            while b"populated 1" in os.pread(events, 256, 0):
+                left_ms = (deadline_ns - native.now_ns()) // 1_000_000
+                if left_ms <= 0 or not poller.poll(left_ms):
+                    return
+        finally:
+            os.close(events)
+
     def freeze(self, frozen: bool, below: str = "") -> None:
         """Stop or continue the whole tree, or what is ``below`` (Linux 5.2); returns before the last task has stopped."""
         self.write(f"{below}/cgroup.freeze" if below else "cgroup.freeze", "1" if frozen else "0")

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import os
-import select
 
 from supervisor.errors import CgroupError
-from supervisor.kernel import native
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.cgroup_root import CgroupRoot
 from supervisor.model.stats import parse_flat_keyed, parse_single
@@ -75,7 +73,7 @@ class SessionCgroup:
         for cgroup in self.kept:
             try:
                 cgroup.kill()
-                _wait_empty(cgroup)
+                cgroup.wait_empty(KILL_PATIENCE_MS)
                 cgroup.remove()
             except OSError as error:
                 problems.append(f"what a command left running could not be ended: {error}")
@@ -102,17 +100,3 @@ class SessionCgroup:
         """Remove the directory; the commands must be gone."""
         self.end_kept()
         self.root.close()
-
-
-def _wait_empty(cgroup: Cgroup) -> None:
-    events = cgroup.open_events()
-    try:
-        poller = select.poll()
-        poller.register(events, select.POLLPRI)
-        deadline_ns = native.now_ns() + KILL_PATIENCE_MS * 1_000_000
-        while b"populated 1" in os.pread(events, 256, 0):
-            left_ms = (deadline_ns - native.now_ns()) // 1_000_000
-            if left_ms <= 0 or not poller.poll(left_ms):
-                return
-    finally:
-        os.close(events)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "ringfence-"
 SCOPE_PREFIX: Final = "ringfence-run-"
 MARK: Final = "user.ringfence"
+#: How long a killed tree may take to die; a task that cannot is given up.
+KILL_PATIENCE_MS: Final = 5000
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -113,7 +115,7 @@ def _sweep_one(base: str, name: str, fd: int) -> int:
     dead = Cgroup(base_fd, name, fd)
     try:
         dead.kill()
-        _wait_empty(dead)
+        dead.wait_empty(KILL_PATIENCE_MS)
         dead.remove()
     except OSError as error:
         if error.errno != errno.ENOENT:
@@ -123,20 +125,3 @@ def _sweep_one(base: str, name: str, fd: int) -> int:
         if dead.fd >= 0:  # not removed, for one reason or another
             os.close(dead.fd)
     return 1
-
-
-def _wait_empty(cgroup: Cgroup, patience_ms: int = 5000) -> None:
-    """Until no process is left, woken by the kernel; gives up on a task that cannot die."""
-    import select
-
-    events = cgroup.open_events()
-    try:
-        poller = select.poll()
-        poller.register(events, select.POLLPRI)
-        deadline = native.now_ns() + patience_ms * 1_000_000
-        while b"populated 1" in os.pread(events, 256, 0):
-            left = (deadline - native.now_ns()) // 1_000_000
-            if left <= 0 or not poller.poll(left):
-                return
-    finally:
-        os.close(events)

@@ -45,11 +45,6 @@ class PipeWriter:
         """Nothing can be written any more."""
         return self._closing
 
-    @property
-    def held_bytes(self) -> int:
-        """Written, and not yet taken by the pipe."""
-        return len(self._held)
-
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``, now or as soon as the job reads; raises :class:`ClosedError` after :meth:`close`."""
         self.writelines([data])

@@ -27,9 +27,9 @@ def work(tmp_path: Path) -> Path:
 
 
 def run(work: Path, script: str) -> supervisor.Outcome:
-    overlay = supervisor.Overlay(source=str(work), target="/work", changes="list")
+    overlay = supervisor.Overlay(source=str(work), target="/data", changes="list")
     sandbox = supervisor.Sandbox(level="strict", overlay=[overlay])
-    outcome = supervisor.run(["/bin/sh", "-ec", "cd /work; " + script], sandbox=sandbox, limits=LIMITS, capture_output=True, text=True)
+    outcome = supervisor.run(["/bin/sh", "-ec", "cd /data; " + script], sandbox=sandbox, limits=LIMITS, capture_output=True, text=True)
     assert outcome.verdict == "ok", (outcome.summary(), outcome.stderr)
     return outcome
 
@@ -46,13 +46,13 @@ def test_what_was_added_changed_and_deleted_is_named(work: Path) -> None:
         "echo x > inner/deep/new; echo x >> inner/deep/file; rm file; rm -r gone; mkdir more; ln -s /etc/shadow more/shadow; mkfifo fifo"
     )
     assert changed(work, script) == {
-        ("added", "/work/inner/deep/new", "file"),
-        ("changed", "/work/inner/deep/file", "file"),
-        ("deleted", "/work/file", "file"),
-        ("deleted", "/work/gone", "directory"),
-        ("added", "/work/more", "directory"),
-        ("added", "/work/more/shadow", "link"),
-        ("added", "/work/fifo", "other"),
+        ("added", "/data/inner/deep/new", "file"),
+        ("changed", "/data/inner/deep/file", "file"),
+        ("deleted", "/data/file", "file"),
+        ("deleted", "/data/gone", "directory"),
+        ("added", "/data/more", "directory"),
+        ("added", "/data/more/shadow", "link"),
+        ("added", "/data/fifo", "other"),
     }
     assert sorted(os.listdir(work)) == ["again", "file", "gone", "inner", "link"]
 
@@ -65,22 +65,22 @@ def test_a_job_that_changes_nothing_has_an_empty_list_and_one_that_was_not_asked
 def test_a_directory_made_anew_hides_what_the_host_has_there(work: Path) -> None:
     """overlayfs calls it opaque."""
     script = "rm -r again; mkdir again; echo x > again/kept"
-    assert changed(work, script) == {("deleted", "/work/again/old", "file"), ("changed", "/work/again/kept", "file")}
+    assert changed(work, script) == {("deleted", "/data/again/old", "file"), ("changed", "/data/again/kept", "file")}
 
 
 def test_a_mode_is_a_change_of_a_file_and_of_a_directory(work: Path) -> None:
     assert changed(work, "chmod 0500 inner; chmod 0600 file") == {
-        ("changed", "/work/inner", "directory"),
-        ("changed", "/work/file", "file"),
+        ("changed", "/data/inner", "directory"),
+        ("changed", "/data/file", "file"),
     }
 
 
 def test_what_the_job_made_unreadable_is_listed_all_the_same(work: Path) -> None:
     script = "mkdir -p a/b; echo x > a/b/c; chmod 0 a/b/c a/b a; chmod 0 ."
     assert changed(work, script) == {
-        ("added", "/work/a", "directory"),
-        ("added", "/work/a/b", "directory"),
-        ("added", "/work/a/b/c", "file"),
+        ("added", "/data/a", "directory"),
+        ("added", "/data/a/b", "directory"),
+        ("added", "/data/a/b/c", "file"),
     }
 
 
@@ -88,23 +88,23 @@ def test_no_link_is_followed_on_the_host_or_in_the_changes(work: Path) -> None:
     """Neither the host's link, in whose place the job puts a directory, nor one that the job makes leads out."""
     script = "rm link; mkdir link; echo x > link/passwd; ln -s / out"
     assert changed(work, script) == {
-        ("changed", "/work/link", "directory"),
-        ("added", "/work/link/passwd", "file"),
-        ("added", "/work/out", "link"),
+        ("changed", "/data/link", "directory"),
+        ("added", "/data/link/passwd", "file"),
+        ("added", "/data/out", "link"),
     }
 
 
 def test_a_flood_of_changes_is_cut_and_said(work: Path) -> None:
-    code = "import os\nfor n in range(5000): os.mkdir(f'/work/{n}')"
-    overlay = supervisor.Overlay(source=str(work), target="/work", changes="list")
+    code = "import os\nfor n in range(5000): os.mkdir(f'/data/{n}')"
+    overlay = supervisor.Overlay(source=str(work), target="/data", changes="list")
     outcome = run_strict(code, sandbox=strict(overlay=[overlay]))
     assert outcome.changes is not None and len(outcome.changes) == 4096
     assert any("more than 4096" in warning for warning in outcome.warnings)
 
 
 def test_a_depth_without_end_is_cut_and_said(work: Path) -> None:
-    code = "import os\nos.chdir('/work')\nfor n in range(2000):\n    os.mkdir('d'); os.chdir('d')"
-    overlay = supervisor.Overlay(source=str(work), target="/work", changes="list")
+    code = "import os\nos.chdir('/data')\nfor n in range(2000):\n    os.mkdir('d'); os.chdir('d')"
+    overlay = supervisor.Overlay(source=str(work), target="/data", changes="list")
     outcome = run_strict(code, sandbox=strict(overlay=[overlay]))
     assert outcome.changes is not None and len(outcome.changes) == 65
     assert any("deeper than 64" in warning for warning in outcome.warnings)
@@ -120,15 +120,15 @@ def test_only_the_overlays_that_ask_are_listed(work: Path, tmp_path: Path) -> No
 
 
 def test_a_job_that_is_killed_has_its_changes_listed(work: Path) -> None:
-    overlay = supervisor.Overlay(source=str(work), target="/work", changes="list")
+    overlay = supervisor.Overlay(source=str(work), target="/data", changes="list")
     sandbox = supervisor.Sandbox(level="strict", overlay=[overlay])
     limits = {"wall_time_max": 0.5}
-    outcome = supervisor.run(["/bin/sh", "-c", "echo x > /work/f; exec sleep 100"], sandbox=sandbox, limits=limits)
+    outcome = supervisor.run(["/bin/sh", "-c", "echo x > /data/f; exec sleep 100"], sandbox=sandbox, limits=limits)
     assert outcome.verdict == "wall_limit"
-    assert [(change.path, change.size_bytes) for change in outcome.changes or ()] == [("/work/f", 2)]
+    assert [(change.path, change.size_bytes) for change in outcome.changes or ()] == [("/data/f", 2)]
 
 
 def test_a_name_that_is_no_text_is_json_all_the_same(work: Path) -> None:
     outcome = run(work, "printf x > \"$(printf 'a\\377b')\"")
-    assert [change.path for change in outcome.changes or ()] == ["/work/a\udcffb"]
-    assert outcome.to_dict()["changes"][0]["path"] == "/work/a\\xffb"
+    assert [change.path for change in outcome.changes or ()] == ["/data/a\udcffb"]
+    assert outcome.to_dict()["changes"][0]["path"] == "/data/a\\xffb"
