@@ -196,11 +196,10 @@ _HOMES = {
     "supervisor.runtime.start": "start",
     "supervisor.runtime.supervisor": "Supervisor",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
-    module = _HOME_OF.get(name)
+    module = next((module for module, names in _HOMES.items() if name in names.split()), None)
     if module is None:
         raise AttributeError(f"module 'supervisor' has no attribute {name!r}")
     import importlib

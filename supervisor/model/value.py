@@ -39,8 +39,7 @@ def _init(self: Any, **given: Any) -> None:
     for name in self._required:
         if name not in given:
             raise TypeError(f"{type(self).__name__}() missing required keyword argument {name!r}")
-    for put, item in zip(self._puts, items.values(), strict=True):
-        put(self, item)
+    set_field(self, "__dict__", items)
     if self._checked:
         self._check()
 
@@ -76,30 +75,42 @@ def _reduce(self: Any) -> tuple[Any, ...]:
 
 
 def _rebuild(cls: Any, given: dict[str, Any]) -> Any:
+    if len(given) != len(cls._fields):
+        raise AttributeError(f"{cls.__name__} has no field {next(name for name in given if name not in cls._fields)!r}")
     made = object.__new__(cls)
-    for name, item in given.items():
-        set_field(made, name, item)
+    set_field(made, "__dict__", given)
     return made
+
+
+_SHARED = {
+    "__match_args__": (),
+    "__init__": _init,
+    "__eq__": _eq,
+    "__hash__": _hash,
+    "__repr__": _repr,
+    "__reduce__": _reduce,
+    "__setattr__": _refuse,
+    "__delattr__": _refuse,
+}
 
 
 @dataclass_transform(eq_default=True, kw_only_default=True, frozen_default=True)
 def value(cls: type[_T]) -> type[_T]:
-    """Make ``cls`` an immutable value: slots, keyword-only construction, equality, hash, pickling."""
-    names = list(cls.__dict__.get("__annotations__", {}))
-    body = {key: item for key, item in cls.__dict__.items() if key not in names and key not in ("__dict__", "__weakref__")}
-    body["_fields"] = {name: cls.__dict__.get(name, _MISSING) for name in names}
-    body["_checked"] = "_check" in body
-    body["__qualname__"] = cls.__qualname__
-    body["_required"] = tuple([name for name in names if name not in cls.__dict__])
-    body["__slots__"] = (*names, "_hashed")
-    body["__match_args__"] = ()
-    defaults = {"__init__": _init, "__eq__": _eq, "__hash__": _hash, "__repr__": _repr, "__reduce__": _reduce}
-    for key, item in {**defaults, "__setattr__": _refuse, "__delattr__": _refuse}.items():
-        body.setdefault(key, item)
-    metaclass: Any = type(cls)
-    made: Any = metaclass(cls.__name__, cls.__bases__, body)
-    made._puts = tuple([made.__dict__[name].__set__ for name in names])
-    return made  # type: ignore[no-any-return]
+    """Make ``cls`` an immutable value: keyword-only construction, equality, hash, pickling.
+
+    The class stays the one that its body made, with a dict for the fields: a second one with slots would cost
+    the one-shot path a millisecond in all.
+    """
+    made: Any = cls
+    own = cls.__dict__
+    names = tuple(own.get("__annotations__", ()))
+    made._fields = {name: own.get(name, _MISSING) for name in names}
+    made._required = tuple([name for name in names if name not in own])
+    made._checked = "_check" in own
+    for key, shared in _SHARED.items():
+        if key not in own:
+            setattr(made, key, shared)
+    return cls
 
 
 def field_names(of: Any) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from supervisor.model.host import Host
 from supervisor.model.plan import SHARES, Environment, Frame, LaunchPlan, frame_key, make_environment, make_frame, make_plan
 from supervisor.model.value import replace
 from supervisor.runtime.execution import Execution
-from supervisor.runtime.interrupt import HeldInterrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from supervisor.model.outcome import Outcome
     from supervisor.model.spec import JobSpec
+    from supervisor.runtime.interrupt import HeldInterrupt
 
 
 FRAMES_KEPT: Final = 256
@@ -140,6 +140,8 @@ def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
     Raises :class:`UnsupportedError` and :class:`ConfigError` before anything is started. When the
     caller is interrupted (KeyboardInterrupt), the job's tree is killed and waited for first.
     """
+    from supervisor.runtime.interrupt import HeldInterrupt  # a command in the foreground watches its signals itself
+
     with HeldInterrupt(wanted=not spec.preexec) as interrupt:  # a Python hook that hangs can be ended by Ctrl-C alone
         own = ground is None
         ground = ground or Ground()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from supervisor.model.value import value
+from supervisor.model.value import set_field, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def quicken(*classes: type) -> None:
             continue
         names = list(made._fields)
         known = {f"default_{name}": default for name, default in made._fields.items() if name not in made._required}
-        known |= {f"put_{name}": put for name, put in zip(names, made._puts, strict=True)}
+        known["put"] = set_field
         given = ", ".join(name if name in made._required else f"{name}=default_{name}" for name in names)
-        body = "".join(f"    put_{name}(self, {name})\n" for name in names) + ("    self._check()\n" if made._checked else "")
+        items = ", ".join(f"{name!r}: {name}" for name in names)
+        body = f"    put(self, '__dict__', {{{items}}})\n" + ("    self._check()\n" if made._checked else "")
         exec(f"def __init__(self, *, {given}):\n{body}", known)
         made.__init__ = known["__init__"]

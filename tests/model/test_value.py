@@ -77,10 +77,6 @@ def test_no_attribute_can_be_set_or_deleted(name: str) -> None:
     assert point == Point(x=1)
 
 
-def test_a_value_has_no_dict_to_hide_things_in() -> None:
-    assert not hasattr(Point(x=1), "__dict__")
-
-
 def test_fields_are_given_by_keyword_only() -> None:
     with pytest.raises(TypeError, match="positional"):
         Point(1)  # type: ignore[call-arg]
