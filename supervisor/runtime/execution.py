@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.cgroup import Cgroup
     from supervisor.kernel.cgroup_root import CgroupRoot
-    from supervisor.kernel.deadline import Deadline
     from supervisor.kernel.denials import Denials
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from supervisor.model.plan import LaunchPlan
     from supervisor.model.relimit import Relimit
     from supervisor.model.spec import JobSpec
+    from supervisor.runtime.wall_guard import WallGuard
 
     class Observer(Protocol):
         """Who wants to know what happens to an execution, while it happens."""
@@ -56,11 +56,11 @@ class Execution:
 
     __slots__ = (
         "_clock",
-        "_deadline",
         "_denials",
         "_end",
         "_host",
         "_launching",
+        "_wall_guard",
         "caused_ns",
         "causes",
         "ending",
@@ -99,7 +99,7 @@ class Execution:
         self._clock = Clock(plan)
         if (peaks := self._clock.peaks) is not None:
             self._end.peaks = peaks
-        self._deadline: Deadline | None = None
+        self._wall_guard: WallGuard | None = None
         self.keep: Callable[[Cgroup], None] | None = None  # who takes over what the main process leaves behind; None: it is ended
         self.guarded = False  # the driver may be late: native code watches the wall-clock limit too
         self._denials: Denials | None = None
@@ -217,7 +217,7 @@ class Execution:
         elif notice.kind == ENDED:
             self._clock.ended()  # what the helper's own end takes is not the job's time
             self._end.take_notice(notice)
-            self._hear_deadline()
+            self._hear_guard()
 
     def _exited(self, event: Any) -> None:
         if isinstance(self.tree, HelperTree):
@@ -233,7 +233,7 @@ class Execution:
         assert isinstance(self.tree, CgroupTree)
         self.tree.pidfd = -1
         self._end.take_exit(event)
-        self._hear_deadline()
+        self._hear_guard()
         if event.populated == 0 or (self.keep is not None and not self.causes):
             self._end.empty = True
             return
@@ -260,39 +260,22 @@ class Execution:
     def _guard(self) -> None:
         """Tell native code when the wall-clock limit falls due now."""
         due = self._clock.wall_due_ns if self.guarded else None
-        if self._deadline is None and due is not None:
+        if self._wall_guard is None and due is not None and self.tree is not None:
+            from supervisor.runtime.wall_guard import WallGuard  # a command in the foreground has a driver that is never late
+
             try:
-                self._deadline = self._make_deadline()
+                self._wall_guard = WallGuard(self.engine, self.tree, self._end, self.spec.limit_grace_ns == 0)
             except OSError as error:
                 self._end.warnings.append(f"wall_time_max is watched by the event loop alone: {error}")
-        if self._deadline is not None:
-            self._deadline.set(due)
+        if self._wall_guard is not None:
+            self._wall_guard.set(due)
 
-    def _make_deadline(self) -> Deadline | None:
-        """None for a tree that native code can do nothing about at its deadline."""
-        from supervisor.kernel.deadline import Deadline
-
-        at_once = self.spec.limit_grace_ns == 0
-        if isinstance(self.tree, CgroupTree):
-            return Deadline.of_process(self.engine, self.tree.pidfd, self.tree.cgroup.fd, at_once) if self.tree.pidfd >= 0 else None
-        if self.tree is None or not at_once or self._end.exit is not None:
-            return None  # a helper says by itself when the main process ended, however late it is heard
-        return Deadline.of_helper(self.engine, self.tree.fd)
-
-    def _hear_deadline(self) -> None:
-        """The main process was reaped, perhaps long after its end: had it passed its deadline?"""
-        if self._deadline is None:
-            return
-        deadline, self._deadline = self._deadline, None
-        due_ns = deadline.due_ns
-        overran = deadline.close()
-        if isinstance(self.tree, HelperTree):
-            overran = overran and self._end.ended_ns >= due_ns  # the helper may still have been busy with the rest of the tree
-        elif not overran and due_ns:
-            self._end.ended_ns = min(self._end.ended_ns, due_ns)  # seen late, but it had ended by then
-        if overran and self.spec.limit_grace_ns == 0 and "wall_time_max" not in self.causes:
-            self.caused_ns = self.caused_ns or due_ns
-            self.note("wall_time_max")  # native code has ended it on that account
+    def _hear_guard(self) -> None:
+        """The main process was reaped: had native code to end it?"""
+        killed_ns = 0 if self._wall_guard is None else self._wall_guard.judge(self._end)
+        if killed_ns and "wall_time_max" not in self.causes:
+            self.caused_ns = self.caused_ns or killed_ns
+            self.note("wall_time_max")
 
     def _emptied(self) -> None:
         if self._end.exit is not None or self._end.helper_ended:
@@ -476,9 +459,8 @@ class Execution:
 
         Removing a cgroup takes the kernel longer than everything else at an end, so nobody waits for it.
         """
-        if self._deadline is not None:
-            self._deadline.close()
-            self._deadline = None
+        if self._wall_guard is not None:
+            self._wall_guard.close()
         self._close_tree()
         if self._denials is not None:
             self._denials.close()
