@@ -6,6 +6,8 @@ Pure: everything is numbers and times (CLOCK_MONOTONIC, nanoseconds) that the ca
 
 from __future__ import annotations
 
+from supervisor.model.outcome import Verdict
+from supervisor.model.service import SIGNALS
 from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False
@@ -13,9 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
+    from supervisor.model.outcome import Outcome
+
 #: Work that is sent ahead to one worker shall take about this long, so that what waits behind a slow task is little.
 AHEAD_NS: Final = 2_000_000
 AHEAD_MAX: Final = 64
+#: So many workers in a row that fail by themselves are a crash loop: none of them will ever work.
+FAULTS_MAX: Final = 5
+#: Workers killed from outside are none, while any work is done. So many in a row without one answer, and it never will be:
+#: a killer leaves no worker the time to start, or what kills cannot be told from one (the host's OOM killer, without cgroups).
+KILLS_MAX: Final = 100
+#: A worker that was ready for so long is no part of a crash loop.
+SETTLED_NS: Final = 10_000_000_000
+#: What people and service managers end processes with; a program's own mistakes are SIGSEGV, SIGABRT and their like.
+KILLING_SIGNALS: Final = frozenset(SIGNALS[name] for name in ("SIGHUP", "SIGINT", "SIGTERM", "SIGKILL"))
 
 
 @value
@@ -62,28 +75,39 @@ def worn(wear: Wear, tasks: int, age_ns: int, memory_bytes: int) -> str:
 
 
 @value
-class StartLimit:
-    """``burst`` workers that end without a task being to blame within ``interval_ns`` are a crash loop."""
+class CrashLoop:
+    """Workers that ended in a row, with no answer between: ``faults`` by themselves, ``kills`` by somebody's signal."""
 
-    burst: int
-    interval_ns: int
-    ends_ns: tuple[int, ...] = ()
+    faults: int = 0
+    kills: int = 0
 
     @property
     def reached(self) -> bool:
         """It makes no sense to start another one."""
-        return len(self.ends_ns) >= self.burst
+        return self.faults >= FAULTS_MAX or self.kills >= KILLS_MAX
 
 
-def ended(limit: StartLimit, now_ns: int) -> StartLimit:
-    """Another worker has ended by itself, and no task is to blame."""
-    recent = tuple([end for end in limit.ends_ns if now_ns - end < limit.interval_ns])
-    return replace(limit, ends_ns=(*recent, now_ns))
+def ended(loop: CrashLoop, outcome: Outcome, *, ready: bool, life_ns: int) -> CrashLoop:
+    """A worker has ended before it was given anything that could be to blame.
+
+    ``ready`` for ``life_ns`` nanoseconds, or since its start when it never was. One that was ready for long has shown
+    that workers can be had, whatever ended it.
+    """
+    if ready and life_ns >= SETTLED_NS:
+        return loop
+    if is_kill(outcome):
+        return replace(loop, kills=loop.kills + 1)
+    return replace(loop, faults=loop.faults + 1)
 
 
-def worked(limit: StartLimit) -> StartLimit:
-    """A worker has answered: whatever was before is forgotten."""
-    return replace(limit, ends_ns=()) if limit.ends_ns else limit
+def answered(loop: CrashLoop) -> CrashLoop:
+    """A worker has done a task: whatever was before is forgotten."""
+    return CrashLoop() if loop.faults or loop.kills else loop
+
+
+def is_kill(outcome: Outcome) -> bool:
+    """The end was somebody's wish, not a limit's and not the process's own fault: nothing says that the next one ends so too."""
+    return outcome.verdict == Verdict.SIGNALED and outcome.exit.signal in KILLING_SIGNALS
 
 
 def paced(task_ns: int, answers: int, elapsed_ns: int) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from supervisor.kernel import native
+from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.launch import complete_hooks
 from supervisor.kernel.native import STAGE_NUMBERS, ffi, lib
 from supervisor.kernel.pack import pack
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 #: A forked worker keeps the template's dispositions, streams and descriptors: it is Python all along.
 OF_AN_EXEC: Final = frozenset({"signals", "terminal", "cgroup", "stdio", "close_fds", "pass_fd"})
+
+#: After SIGKILL nobody takes that long.
+EMPTY_MS: Final = 5000
 
 
 def fork_block(plan: LaunchPlan) -> bytes:
@@ -47,7 +51,7 @@ class ForkLaunch:
     def forked(self, pid: int, stage: int, number: int, index: int) -> Any:
         """The ``struct sup_child`` of what came of it; a child whose hook failed is reaped, and the cgroup removed.
 
-        ``pid`` is below 0 when there is none: ``number`` is the errno.
+        ``pid`` is below 0 when there is none, or the template died before it could say: ``number`` is the errno.
         """
         os.close(self.leaf_fd)
         self.child.started_ns = native.now_ns()
@@ -62,8 +66,24 @@ class ForkLaunch:
         else:
             if pid > 0:
                 os.waitpid(pid, 0)
+            else:
+                self._end_unnamed()
             self._failed(native.STAGES[stage], number, index)
         return self.child
+
+    def _end_unnamed(self) -> None:
+        """A template that dies between the fork and its answer leaves a child of ours behind, which only its cgroup knows."""
+        cgroup = Cgroup(self._root_fd, f"job-{self._job}", self.child.cgroup_fd)
+        pids = cgroup.members()
+        if not pids:
+            return
+        cgroup.kill()
+        for pid in pids:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                continue  # the child's own child
+        cgroup.wait_empty(EMPTY_MS)
 
     def _failed(self, stage: str, number: int, index: int) -> None:
         os.close(self.child.cgroup_fd)

@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from time import monotonic_ns
 
-from supervisor.control.pool import StartLimit, ahead, ended, paced, to_dismiss, to_start, worked, worn
+from supervisor.control.pool import CrashLoop, ahead, answered, ended, paced, to_dismiss, to_start, worn
 from supervisor.errors import BrokenError, ClosedError, JobFailed, TaskTimeoutError
 from supervisor.model.outcome import Outcome, Verdict
 from supervisor.model.value import replace
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 #: How long a dismissed worker may take to leave by itself.
 LEAVING_SECONDS: Final = 5.0
 SIGINT: Final = 2
-BURST: Final = 5
-BURST_INTERVAL_NS: Final = 10_000_000_000
 
 
 class Crew:
@@ -60,7 +58,7 @@ class Crew:
         self._workers: dict[Worker, asyncio.Task[None]] = {}
         self._idle: list[Worker] = []  # the one that was idle longest first
         self._number = 0
-        self._limit = StartLimit(burst=BURST, interval_ns=BURST_INTERVAL_NS)
+        self._crashes = CrashLoop()
         self._shrinking: asyncio.TimerHandle | None = None
         self._changed: asyncio.Future[None] | None = None
         self._chores: set[asyncio.Future[Any]] = set()
@@ -159,8 +157,8 @@ class Crew:
             worker.timer.cancel()
             worker.timer = None
         worker.done += len(answers)
-        if self._limit.ends_ns and worker.done > 0:
-            self._limit = worked(self._limit)
+        if worker.done > 0:
+            self._crashes = answered(self._crashes)
         if worker.batch is not None:
             now_ns = monotonic_ns()
             worker.batch.pace_ns = paced(worker.batch.pace_ns, len(answers), now_ns - worker.heard_ns)
@@ -176,17 +174,20 @@ class Crew:
         """What is no answer to a task: it is ready, could not be prepared, or speaks nonsense."""
         if kind == READY and not worker.ready:
             worker.ready = True
+            worker.ready_ns = monotonic_ns()
             worker.done -= 1
         elif kind == RAISED and not worker.ready:
             worker.leaving = True
             self._break("a worker cannot be prepared: its initializer or a preloaded module raised", raised(body, False))
         else:
-            self._kill(worker)
+            self._kill_at_fault(worker)
 
     def fell_silent(self, worker: Worker) -> None:
         """It has closed its end: its process is ending, or has no business living."""
-        if not worker.leaving and worker.job is not None and worker in self._workers:
-            self._later(LEAVING_SECONDS, lambda: self._kill(worker))  # not sooner: its own end shall be its verdict
+        if worker.at_fault:
+            self._kill_at_fault(worker)
+        elif not worker.leaving and worker.job is not None and worker in self._workers:
+            self._later(LEAVING_SECONDS, lambda: self._kill_at_fault(worker))  # not sooner: its own end shall be its verdict
         if worker in self._idle:
             self._idle.remove(worker)
 
@@ -236,6 +237,11 @@ class Crew:
         """One worker's life."""
         try:
             worker.job = await starting
+        except JobFailed as failed:  # what it was to be forked from has ended
+            worker.release()
+            worker.ready = False
+            self._died(worker, failed.outcome)
+            return
         except Exception as error:
             worker.release()
             worker.forget_word()
@@ -261,7 +267,7 @@ class Crew:
         self._forget(worker)
         current = worker.current
         worker.forget_word()
-        expected = worker.leaving
+        expected = worker.leaving and not worker.at_fault
         back: list[Task] = []
         for number, task in worker.held.items():
             if number == current or task.timed_out:
@@ -274,9 +280,9 @@ class Crew:
         if outcome.verdict == Verdict.START_FAILED:
             self._break(f"no worker can be started: {outcome.summary()}", JobFailed(outcome))
         elif not expected and worker.done == 0:
-            self._limit = ended(self._limit, monotonic_ns())
-            if self._limit.reached:
-                self._break(f"{BURST} workers in a row ended before any task: {outcome.summary()}", JobFailed(outcome))
+            self._crashes = loop = ended(self._crashes, outcome, ready=worker.ready, life_ns=monotonic_ns() - worker.ready_ns)
+            if loop.reached:
+                self._break(f"{loop.faults + loop.kills} workers in a row ended before any task: {outcome.summary()}", JobFailed(outcome))
         while self._queue and self._idle:
             self._feed(self._idle.pop())
         self.grow()
@@ -304,6 +310,11 @@ class Crew:
         worker.doomed = True
         if worker.job is not None and worker in self._workers:
             self._chore(worker.job.kill())
+
+    def _kill_at_fault(self, worker: Worker) -> None:
+        """It does not do what a worker does; the next one may not either."""
+        worker.at_fault = not worker.leaving
+        self._kill(worker)
 
     def _stop(self, worker: Worker, task: Task) -> None:
         """End the work: by asking first if the task's terms say so, else with its process."""

@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from pickle import dumps
 
+from supervisor.errors import JobFailed
 from supervisor.kernel.native import STAGE_NUMBERS
 from supervisor.model.state import JobState
 from supervisor.runtime.pool_launch import PLACE, PythonLauncher
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
     from typing import Any, Final
 
+    from supervisor.model.outcome import Outcome
     from supervisor.runtime.job import Job
     from supervisor.runtime.pool_worker import Foreman, Worker
     from supervisor.runtime.supervisor import Supervisor
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     Reply = tuple[int, int, int, int]
 
 CODE: Final = "import sys; sys.path.insert(0, sys.argv[1]); from supervisor.worker.template import main; main()"
+#: How long a template that has closed its end may take to end.
+LEAVING_SECONDS: Final = 5.0
 NO_TEMPLATE: Final = (-1, STAGE_NUMBERS["clone"], errno.ECHILD, 0)
 
 
@@ -46,7 +50,10 @@ class Template:
 
     @classmethod
     async def start(cls, supervisor: Supervisor, options: Mapping[str, Any], preparation: bytes, preload: Sequence[str]) -> Template:
-        """Start one and wait until it has imported everything. Raises what an import raised there, and OSError."""
+        """Start one and wait until it has imported everything.
+
+        Raises what an import raised there, :class:`JobFailed` when it ended instead, and OSError.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         try:
@@ -71,8 +78,8 @@ class Template:
         made = cls(job, ours)
         if answer != TEMPLATE_READY:
             ours.close()
-            outcome = await job.kill() if not answer else await job.wait()
-            raise raised(answer, False) if answer else RuntimeError(f"the template ended before it was ready: {outcome.summary()}")
+            outcome = await _end(job)
+            raise raised(answer, False) if answer else JobFailed(outcome)
         made._loop.add_reader(ours.fileno(), made._on_readable)
         return made
 
@@ -112,6 +119,15 @@ class Template:
             self._waiting.clear()
 
 
+async def _end(job: Job) -> Outcome:
+    """The outcome of a template that has closed its end: its own, unless it stays for no reason."""
+    try:
+        async with asyncio.timeout(LEAVING_SECONDS):
+            return await job.wait()
+    except TimeoutError:
+        return await job.kill()
+
+
 class TemplateLauncher(PythonLauncher):
     """Starts Python workers by asking a template, which is started with the first of them."""
 
@@ -141,10 +157,7 @@ class TemplateLauncher(PythonLauncher):
     async def _start(self, theirs: socket.socket, word_fd: int) -> Job:
         try:
             with theirs:
-                job = await self._forked(theirs.fileno(), word_fd)
-                if job.state == JobState.FAILED and (self._template is None or self._template.gone):
-                    job = await self._forked(theirs.fileno(), word_fd)  # the template had ended: from a new one
-                return job
+                return await self._forked(theirs.fileno(), word_fd)
         finally:
             os.close(word_fd)
 
@@ -153,7 +166,10 @@ class TemplateLauncher(PythonLauncher):
             if self._template is None or self._template.gone:
                 self._template = await Template.start(self._supervisor, self._options, self._preparation, self._preload)
         template = self._template
-        return await self._supervisor.start_forked(self._spec, lambda block, leaf_fd: template.fork(block, (leaf_fd, fd, word_fd)))
+        job = await self._supervisor.start_forked(self._spec, lambda block, leaf_fd: template.fork(block, (leaf_fd, fd, word_fd)))
+        if job.state == JobState.FAILED and template.gone:
+            raise JobFailed(await _end(template.job))
+        return job
 
     async def aclose(self) -> None:
         """End the template and wait for its end."""

@@ -54,9 +54,10 @@ class Worker:
         self.batch: Batch | None = None
         self.done = 0
         self.doomed = False  # to be killed as soon as it has started
+        self.at_fault = False  # it is ended because it does not behave
         self.timer: asyncio.TimerHandle | None = None
         self.changed_limits: frozenset[str] = frozenset()
-        self.started_ns = self.idle_since_ns = self.heard_ns = native.now_ns()
+        self.started_ns = self.ready_ns = self.idle_since_ns = self.heard_ns = native.now_ns()
         self._loop.add_reader(end.fileno(), self._on_readable)
 
     @property
@@ -128,6 +129,7 @@ class Worker:
         try:
             answers = self._speech.feed(chunk)
         except BrokenError:
+            self.at_fault = True
             self.release()
             return None
         if answers:

@@ -3,23 +3,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.control.pool import (
     AHEAD_MAX,
     AHEAD_NS,
+    FAULTS_MAX,
+    KILLING_SIGNALS,
+    KILLS_MAX,
+    SETTLED_NS,
+    CrashLoop,
     Sizes,
-    StartLimit,
     Wear,
     ahead,
+    answered,
     ended,
     paced,
     to_dismiss,
     to_start,
-    worked,
     worn,
 )
+from supervisor.model.outcome import Exit, Outcome, Verdict
 
 counts = st.integers(0, 200)
 times = st.integers(0, 1 << 50)
@@ -91,22 +98,60 @@ def test_a_worker_is_worn_exactly_when_something_is_reached(
     assert why in ("", "tasks", "age", "memory")
 
 
-@given(st.integers(1, 10), st.integers(1, 1000), st.lists(st.integers(0, 500), max_size=40))
-def test_a_crash_loop_is_so_many_ends_within_the_interval(burst: int, interval: int, gaps: list[int]) -> None:
-    limit, now, ends = StartLimit(burst=burst, interval_ns=interval), 0, list[int]()
-    for gap in gaps:
-        now += gap
-        ends.append(now)
-        limit = ended(limit, now)
-        assert limit.reached == (sum(1 for end in ends if now - end < interval) >= burst)
+KILLS = [Outcome(verdict=Verdict.SIGNALED, exit=Exit(signal=number)) for number in KILLING_SIGNALS]
+FAULTS = [
+    Outcome(verdict=Verdict.OK, exit=Exit(code=0)),
+    Outcome(verdict=Verdict.NONZERO_EXIT, exit=Exit(code=9)),
+    Outcome(verdict=Verdict.SIGNALED, exit=Exit(signal=11, core=True)),
+    Outcome(verdict=Verdict.SIGNALED, exit=Exit(signal=6)),
+    Outcome(verdict=Verdict.MEMORY_LIMIT, exit=Exit(signal=9), killed=True),
+    Outcome(verdict=Verdict.HOST_OOM, exit=Exit(signal=9), killed=True),
+    Outcome(verdict=Verdict.CANCELLED, exit=Exit(signal=9), killed=True),
+    Outcome(verdict=Verdict.SYSCALL_DENIED, exit=Exit(signal=31), killed=True),
+]
+kills, faults = st.sampled_from(KILLS), st.sampled_from(FAULTS)
 
 
-@given(st.integers(1, 10), st.lists(st.integers(0, 500), max_size=40))
-def test_an_answer_ends_what_looked_like_a_loop(burst: int, ends: list[int]) -> None:
-    limit = StartLimit(burst=burst, interval_ns=1000)
-    for end in sorted(ends):
-        limit = ended(limit, end)
-    assert not worked(limit).reached
+def after(ends: Sequence[Outcome], loop: CrashLoop | None = None) -> CrashLoop:
+    loop = CrashLoop() if loop is None else loop
+    for outcome in ends:
+        loop = ended(loop, outcome, ready=False, life_ns=0)
+    return loop
+
+
+@given(st.lists(st.one_of(kills, faults, st.none()), max_size=60))
+def test_a_crash_loop_is_five_faults_with_no_answer_between_however_many_are_killed_meanwhile(history: list[Outcome | None]) -> None:
+    loop, row = CrashLoop(), 0
+    for end in history:
+        loop = answered(loop) if end is None else ended(loop, end, ready=False, life_ns=0)
+        row = 0 if end is None else row + (end in FAULTS)
+        assert loop.reached == (row >= FAULTS_MAX)
+
+
+@given(st.lists(st.lists(kills, max_size=KILLS_MAX - 1), max_size=6))
+def test_kills_never_end_a_pool_that_does_any_work(rows: list[list[Outcome]]) -> None:
+    loop = CrashLoop()
+    for row in rows:
+        loop = after(row, loop)
+        assert not loop.reached
+        loop = answered(loop)
+
+
+@given(st.lists(kills, min_size=KILLS_MAX, max_size=KILLS_MAX))
+def test_a_pool_in_which_nothing_but_kills_happens_ends_all_the_same(row: list[Outcome]) -> None:
+    assert not after(row[1:]).reached
+    assert after(row).reached
+
+
+@given(st.one_of(kills, faults), times, st.booleans())
+def test_the_end_of_a_worker_that_was_ready_for_long_counts_for_nothing(end: Outcome, life: int, ready: bool) -> None:
+    counted = ended(CrashLoop(), end, ready=ready, life_ns=life) != CrashLoop()
+    assert counted == (not ready or life < SETTLED_NS)
+
+
+@given(st.lists(st.one_of(kills, faults), max_size=150))
+def test_an_answer_ends_what_looked_like_a_loop(ends: list[Outcome]) -> None:
+    assert answered(after(ends)) == CrashLoop()
 
 
 @given(times, st.integers(1, 1000), times)

@@ -102,9 +102,8 @@ async def test_kill_9_of_random_workers_under_load_loses_and_doubles_nothing(tmp
             nonlocal killed
             while True:
                 await asyncio.sleep(chance.uniform(0.02, 0.15))
-                at_work = [worker.job.pid for worker in pool._open_crew().workers if worker.done and worker.job is not None]
-                if at_work:  # one that never came to a task would look like a crash loop
-                    os.kill(chance.choice(at_work), signal.SIGKILL)
+                if pids := pool.processes:
+                    os.kill(chance.choice(pids), signal.SIGKILL)
                     killed += 1
 
         killer = asyncio.ensure_future(kill())
@@ -131,6 +130,34 @@ async def test_a_killed_idle_worker_fails_no_task() -> None:
             worker = await pool.run(pool_tasks.pid)
             os.kill(worker, signal.SIGKILL)
             assert await pool.run(pool_tasks.pid) != worker
+
+
+async def test_workers_killed_before_they_come_to_a_task_are_no_crash_loop() -> None:
+    killed: set[int] = set()
+    async with Pool(2, min_processes=2) as pool:
+        task = asyncio.ensure_future(pool.run(pool_tasks.nap, 0.2, "done"))
+        while len(killed) < 20:
+            await asyncio.sleep(0.01)
+            for pid in set(pool.processes) - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+                if task.done():  # it had begun: this one is its failure, not the pool's
+                    assert isinstance(task.exception(), JobFailed)
+                    task = asyncio.ensure_future(pool.run(pool_tasks.nap, 0.2, "done"))
+        assert not pool.broken
+        while (failed := (await asyncio.wait([task]))[0].pop().exception()) is not None:
+            assert isinstance(failed, JobFailed)
+            task = asyncio.ensure_future(pool.run(pool_tasks.nap, 0.2, "done"))
+        assert task.result() == "done"
+
+
+async def test_a_program_that_says_what_nobody_asked_for_is_a_crash_loop_not_a_spin() -> None:
+    script = "import time; print('hello', flush=True); time.sleep(600)"  # the end of its input does not end it
+    async with Pool(1, min_processes=1, command=[sys.executable, "-c", script]) as pool:
+        while not pool.broken:
+            await asyncio.sleep(0.01)
+        with pytest.raises(BrokenError, match="5 workers in a row"):
+            await pool.run("a line")
 
 
 @pytest.mark.usefixtures("no_cgroup")  # so that each worker imports by itself

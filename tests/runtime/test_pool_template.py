@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +17,9 @@ import pool_tasks
 import pytest
 from waiting import eventually
 
-from supervisor import BrokenError, JobFailed, Pool, TaskTimeoutError
+from supervisor import BrokenError, JobFailed, Pool, Supervisor, TaskTimeoutError
+from supervisor.runtime.pool_template import NO_TEMPLATE
+from supervisor.runtime.request import make_spec
 
 pytestmark = pytest.mark.requires("cgroup")
 
@@ -71,6 +76,48 @@ async def test_a_template_that_died_is_replaced() -> None:
             os.kill(template_pid(pool), signal.SIGKILL)
             assert await pool.run(pool_tasks.add, 1) == 2
             assert await pool.run(pool_tasks.add, 1) == 2
+
+
+async def test_templates_killed_again_and_again_never_end_the_pool() -> None:
+    """Whether importing, forking or idle."""
+    chance = random.Random(3)
+    async with Pool(2, preload=["json", "sqlite3"], max_tasks=1) as pool:
+        assert pool._own is not None
+        own = pool._own
+
+        async def kill() -> None:
+            for _ in range(40):
+                await asyncio.sleep(chance.uniform(0.001, 0.1))
+                for pid in {job.pid for job in own.jobs if job.pid} - set(pool.processes):
+                    os.kill(pid, signal.SIGKILL)
+
+        killer = asyncio.ensure_future(kill())
+        while not killer.done():
+            with contextlib.suppress(JobFailed):  # a worker that was not the pool's yet was taken for the template
+                assert await pool.run(pool_tasks.add, 1) == 2
+        await killer
+        assert await pool.map(pool_tasks.add, range(10)) == list(range(1, 11))
+
+
+async def test_what_a_template_forked_before_it_died_without_a_word_is_ended() -> None:
+    """The child of such a template is ours, and only its cgroup knows it."""
+    forked = 0
+
+    def fork(block: bytes, leaf_fd: int) -> asyncio.Future[tuple[int, int, int, int]]:
+        nonlocal forked
+        child = subprocess.Popen(["/bin/sleep", "600"])
+        forked, child.returncode = child.pid, 0  # reaped by whom it concerns
+        fd = os.open("cgroup.procs", os.O_WRONLY, dir_fd=leaf_fd)
+        os.write(fd, str(forked).encode())
+        os.close(fd)
+        told = asyncio.get_running_loop().create_future()
+        told.set_result(NO_TEMPLATE)
+        return told
+
+    async with Supervisor() as sup:
+        job = await sup.start_forked(make_spec(["worker"]), fork)
+        assert (await job.wait()).verdict == "start_failed"
+        assert not os.path.exists(f"/proc/{forked}")
 
 
 async def test_a_module_that_cannot_be_imported_is_told_with_its_exception() -> None:
