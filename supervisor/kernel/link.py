@@ -231,7 +231,7 @@ class Link:
             raise ConfigError("more came than the window allows")
 
     def _check_number(self, number: int) -> None:
-        if number > self.outbox.last_number:
+        if number > self.outbox.last_written:
             raise ConfigError(f"speaks of message {number}, which was never sent")
 
     def _answered(self, message: Message) -> None:

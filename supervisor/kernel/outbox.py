@@ -51,6 +51,7 @@ class Outbox:
         "_unacknowledged",
         "hung_up",
         "last_number",
+        "last_written",
         "queue",
         "queued_bytes",
         "special",
@@ -65,6 +66,7 @@ class Outbox:
         self._unacknowledged: deque[Outgoing] = deque()
         self._backlog: deque[Outgoing] = deque()  # of an earlier connection
         self.last_number = 0
+        self.last_written = 0  # the other side can speak of no later message
         self.queue: deque[Outgoing] = deque()
         self.queued_bytes = 0
         self.special = 0  # frames in the queue that are more than one piece of bytes
@@ -177,10 +179,14 @@ class Outbox:
         if count == len(queue) and not self.special:
             queue.clear()
             self.queued_bytes = 0
+            if self._unacknowledged:  # not last_number: an earlier connection's messages may still wait for room
+                self.last_written = self._unacknowledged[-1][0]
             return
         for _ in range(count):
             number, size, _, body, descriptors, _ = queue.popleft()
             self.queued_bytes -= size
+            if number:
+                self.last_written = number
             if body or descriptors:
                 self.special -= 1
                 if not number:

@@ -14,7 +14,7 @@ import pytest
 from peers import RawEnd, raw_pair
 
 from supervisor import BrokenError, ClosedError, ConfigError, Message, Peer, ReplyError, Sealed, Terms, TimedOutError
-from supervisor.kernel.link import make_pair
+from supervisor.kernel.link import Link, make_pair
 from supervisor.kernel.peer import VARIABLE, connect
 from supervisor.model import frames
 
@@ -340,6 +340,28 @@ SEALED_HEAD = frames.encode(DATA, frames.SEALED, 1, b"", 8, 1)
 def test_a_peer_that_breaks_the_rules_is_cut_off_with_the_reason(write: Callable[[RawEnd], object], words: str) -> None:
     reason = broken(write, Terms(window_messages=8, message_max_bytes=100_000))
     assert re.search(words, reason), reason
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_nobody_acknowledges_what_was_not_written_yet(answer: bool) -> None:
+    """Else a liar frees room without reading, so that our memory grows, and has descriptors closed that are sent by number later."""
+    with raw_pair() as (ours, end):
+        link = Link(ours)
+        end.hello(Terms(window_messages=frames.WINDOW_MESSAGES_MAX, window_bytes=frames.WINDOW_BYTES_MAX))
+        link.fill()
+        while link.flush():
+            link.outbox.post(DATA, bytes(frames.INLINE_MAX_BYTES))
+        read_end, write_end = os.pipe()
+        number = link.outbox.post(DATA, b"take this", descriptors=(read_end,))
+        assert not link.flush()
+        end.message(number, flags=frames.REPLY) if answer else end.write(frames.encode_ack(number, Terms()))
+        link.fill()
+        assert f"message {number}, which was never sent" in link.broken
+        assert os.fstat(read_end), "still open: it belongs to the message"
+        link.close()
+        with pytest.raises(BrokenPipeError):
+            os.write(write_end, b"x")
+        os.close(write_end)
 
 
 def test_what_holds_the_sender_s_memory_or_descriptors_is_acknowledged_at_once() -> None:
