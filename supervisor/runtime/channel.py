@@ -108,7 +108,11 @@ class Channel:
                 passing = _passing(options.get("env"), options.get("pass_fds", ()), theirs)
                 job = await sup.start(args, **{**options, **passing})
             self._starting = False
-            self.connect(ours)
+            try:
+                self.connect(ours)
+            except BaseException:  # it was closed meanwhile: a job that nobody can talk to shall not stay
+                await job.kill()
+                raise
         except BaseException:
             os.close(ours)
             raise

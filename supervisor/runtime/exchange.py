@@ -41,7 +41,8 @@ class Exchange:
 
     The name under which a message arrives is the one the exchange knows its sender by: a frame has no field in which a job could
     say another. ``allow(sender, to)`` decides what may be sent (``to`` is a name, ``*`` or a topic; empty: the supervisor);
-    without it everything may. A member that does not take its messages keeps only those back that are for it.
+    without it everything may, and when it raises, the message is refused. A member that does not take its messages keeps only
+    those back that are for it.
     """
 
     def __init__(self, *, allow: Callable[[str, str], bool] | None = None, patience: float = PATIENCE_S, terms: Terms = Terms()) -> None:
@@ -214,11 +215,22 @@ class Exchange:
                 return
             await self._carry_on(member, message)
 
+    def _allows(self, sender: str, to: str) -> bool:
+        """What the caller's function says; one that raises has not said yes, and its exception goes to the event loop's handler."""
+        if self._allow is None:
+            return True
+        try:
+            return bool(self._allow(sender, to))
+        except Exception as error:
+            told = {"message": f"allow({sender!r}, {to!r}) of an exchange has raised; the message was refused", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(told)
+            return False
+
     async def _carry_on(self, member: Member, message: Message) -> None:
         to = message.sender  # on its way to us this field is the address; on its way on it is ours to fill
         if message.error is not None:
             return
-        if self._allow is not None and not self._allow(member.name, to):
+        if not self._allows(member.name, to):
             member.tell(message, frames.REFUSED, f"{member.name} may not send to {to or 'the supervisor'}")
         elif not to:
             await self._keep(message.readdressed(member.name))

@@ -448,3 +448,14 @@ def test_a_client_is_imported_without_the_rest() -> None:
         "threading",
     }
     assert not {name for name in loaded if name.startswith(("supervisor.runtime", "supervisor.control"))}
+
+
+async def test_a_channel_that_is_closed_while_its_job_starts_leaves_no_job() -> None:
+    async with Supervisor() as sup, asyncio.timeout(LONG):
+        channel = Channel()
+        starting = asyncio.ensure_future(channel.start(sup, ["sleep", "600"]))
+        await asyncio.sleep(0)
+        await channel.aclose()
+        with pytest.raises(ClosedError, match="is closed"):
+            await starting
+        assert not [job for job in sup.jobs if not job.ended]

@@ -402,3 +402,19 @@ while True:
             while not exchange.broken("victim"):
                 await asyncio.sleep(0)
         assert not exchange.broken("a") and not exchange.broken("b") and not exchange.broken("store")
+
+
+async def test_an_allow_function_that_raises_refuses_that_message_and_stops_nobody() -> None:
+    def allow(sender: str, to: str) -> bool:
+        return [True][len(to)]
+
+    told: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    async with hall(allow=allow) as here:
+        a, b = here.join("a"), here.join("b")
+        for sender in (a, b):
+            with pytest.raises(ReplyError, match=r"refused: . may not send to c"):
+                await sender.request(b"?", to="c")
+            await sender.send(b"still here")
+            assert (await here.exchange.receive()).body == b"still here"
+    assert [type(error) for error in told] == [IndexError, IndexError]
