@@ -64,6 +64,7 @@ class Supervisor:
         self._jobs: dict[int, Job] = {}
         self.log = EventLog()
         self._idle: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closers: list[Closer] = []
         self._closing = False
         self._forking: tuple[LaunchPlan, bytes] | None = None  # the last plan that was forked, packed
@@ -84,9 +85,11 @@ class Supervisor:
         return self.log.add(0, snapshot, max_events=max_events, max_bytes=max_bytes, output=output)
 
     async def __aenter__(self) -> Supervisor:
-        """Raises :class:`ConfigError` when the cgroup named cannot be used."""
+        """Raises :class:`ConfigError` when the cgroup named cannot be used, :class:`ClosedError` when it was entered before."""
+        if self._loop is not None:
+            raise ClosedError("a supervisor is entered once")
         quicken(JobSpec, LaunchPlan, Exit, Usage, Evidence, Finding, Outcome)
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, Ground, self._cgroup)
         try:
             self._ground = await asyncio.shield(opening)
@@ -112,6 +115,7 @@ class Supervisor:
         """
         if self._engine is None:
             return
+        self._check_loop()
         trouble = await self._close_features(at_once)
         self._closing = True
         at_once = at_once or trouble is not None
@@ -119,9 +123,10 @@ class Supervisor:
             job._execution.stop(0 if at_once else job._execution.spec.kill_grace_ns)
             job._settle()
         while self._jobs:
-            self._idle = asyncio.get_running_loop().create_future()
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
             try:
-                await self._idle
+                await asyncio.wait([self._idle])  # which others may be waiting for as well
             except asyncio.CancelledError as request:
                 trouble = request
                 for job in self.jobs:
@@ -281,6 +286,7 @@ class Supervisor:
         """``root``: where the job's cgroup is made, unless in our own; ``keep``: who takes over what it leaves behind."""
         if not self.is_open or self._engine is None or self._ground is None:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
+        self._check_loop()
         plan, host = self._ground.plan(spec)
         execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
         execution.guarded = True
@@ -310,11 +316,18 @@ class Supervisor:
     async def changed(self, job: Job, done: Callable[[], bool]) -> None:
         """Wait until ``done()`` is true; looked at after everything that happens to the job."""
         while not done():
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = self._check_loop().create_future()
             if job._waiters is None:
                 job._waiters = []
             job._waiters.append(waiter)
             await waiter
+
+    def _check_loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which must be the one it was entered on: on another one everybody would wait for ever."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            raise ConfigError("the supervisor and its jobs belong to another event loop: enter a supervisor on this one")
+        return loop
 
     def _on_ready(self) -> None:
         assert self._engine is not None

@@ -19,7 +19,7 @@ from programs import python, sh
 from waiting import Line
 
 import supervisor
-from supervisor import ConfigError, Outcome, Supervisor
+from supervisor import ClosedError, ConfigError, Outcome, Supervisor
 from supervisor.runtime.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("holder")
@@ -402,3 +402,40 @@ async def test_features_are_closed_before_the_jobs_in_reverse_and_their_errors_c
             sup.on_close(closer("taken back"))()
     assert seen == ["second running False", "first running True"]
     assert job.state == "terminated" and not sup.is_open
+
+
+async def test_any_number_of_tasks_may_close_it_at_the_same_time() -> None:
+    """Each returns when the last job is gone; one that is cancelled takes the others nothing away."""
+    sup = await Supervisor().__aenter__()
+    job = await sup.start(["sleep", "600"], kill_grace=60)
+    async with asyncio.timeout(20):
+        closing = [asyncio.ensure_future(sup.aclose(at_once=n > 0)) for n in range(3)]
+        await asyncio.sleep(0)
+        closing[0].cancel()
+        results = await asyncio.gather(*closing, return_exceptions=True)
+    assert job.ended
+    assert not [result for result in results[1:] if result is not None]
+
+
+async def test_a_supervisor_is_entered_once() -> None:
+    """Entered again it would lose the jobs that it has."""
+    async with Supervisor() as sup:
+        with pytest.raises(ClosedError, match="entered once"):
+            await sup.__aenter__()
+        assert (await sup.run(["true"])).verdict == "ok"
+    with pytest.raises(ClosedError, match="entered once"):
+        await sup.__aenter__()
+
+
+async def test_another_event_loop_is_refused_instead_of_waiting_for_ever() -> None:
+    async with Supervisor() as sup:
+        job = await sup.start(["sleep", "600"])
+
+        async def elsewhere() -> None:
+            for use in (lambda: sup.run(["true"]), lambda: sup.start(["true"]), job.wait, sup.aclose):
+                with pytest.raises(ConfigError, match="another event loop"):
+                    await use()
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        assert sup.jobs == (job,)
+        assert (await sup.run(["true"])).verdict == "ok"
