@@ -60,6 +60,34 @@ def raise_stubborn() -> None:
     raise Stubborn(1, 2)
 
 
+class Mute(Exception):
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def raise_mute() -> None:
+    raise Mute
+
+
+class Bolting(Exception):
+    """Leaves the interpreter when it is pickled, or when it is unpickled."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.where == "there":
+            sys.exit(3)
+        return sys.exit, (4,)
+
+
+def raise_bolting(where: str) -> None:
+    raise Bolting(where)
+
+
 class Touchy:
     """Can be pickled, but is refused where it arrives."""
 
@@ -129,6 +157,12 @@ def soft_limit(resource_number: int) -> int:
     import resource
 
     return resource.getrlimit(resource_number)[0]
+
+
+def hard_limit(resource_number: int) -> int:
+    import resource
+
+    return resource.getrlimit(resource_number)[1]
 
 
 def cgroup_of_a_busy_worker() -> str:

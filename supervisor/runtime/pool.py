@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TypeVar
 
@@ -184,7 +185,7 @@ class Pool(Tasks):
         """
         from supervisor.runtime.pool_executor import PoolExecutor
 
-        return PoolExecutor(self._open_crew(), self._packed, self._terms)
+        return PoolExecutor(self._checked_crew(), self._packed, self._terms)
 
     async def __aenter__(self) -> Pool:
         """Open the pool and start ``min_processes`` and ``spare`` workers, without waiting for them."""
@@ -200,11 +201,10 @@ class Pool(Tasks):
         elif self._preload and running.forks and not self._options["sandbox"] and not self._options.get("preexec"):
             from supervisor.runtime.pool_template import TemplateLauncher
 
-            taken = preparation(self._preload, self._initializer)
-            launcher = TemplateLauncher(running, self._options, limits, taken, self._preload, told=self._initializer is not None)
+            taken = None if self._initializer is None else preparation(self._preload, self._initializer)
+            launcher = TemplateLauncher(running, self._options, limits, preparation(self._preload, None), self._preload, taken)
         else:
             launcher = PythonLauncher(running, self._options, limits, preparation(self._preload, self._initializer))
-        self._launcher = launcher
         self._crew = Crew(launcher, self._sizes, self._wear, returned if self._command is None else self._line)
         self._crew.grow()
         return self
@@ -229,12 +229,17 @@ class Pool(Tasks):
                 raise
             finally:
                 await crew.close(at_once=at_once)
-                await self._launcher.aclose()
         finally:
             if own is not None:
                 await own.aclose(at_once=True)
 
     def _open_crew(self) -> Crew:
+        crew = self._checked_crew()
+        if asyncio.get_running_loop() is not crew.loop:
+            raise ConfigError("the pool belongs to another event loop: use pool.executor() here")
+        return crew
+
+    def _checked_crew(self) -> Crew:
         crew = self._crew
         if crew is None:
             raise ClosedError("the pool is not open: use it inside 'async with'")

@@ -11,12 +11,14 @@ from supervisor.control.pool import CrashLoop, ahead, answered, ended, paced, to
 from supervisor.errors import BrokenError, ClosedError, JobFailed, TaskTimeoutError
 from supervisor.model.outcome import Outcome, Verdict
 from supervisor.model.value import replace
+from supervisor.runtime.pool_launch import ungiven
 from supervisor.runtime.pool_task import UNLIMITED, AsyncTask, raised, settle
 from supervisor.worker.wire import RAISED, READY, RESULT, UNSENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from typing import Any, Final, Protocol
 
     from supervisor.control.pool import Sizes, Wear
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         limits: Mapping[str, Any]
 
         def hire(self, foreman: Foreman) -> tuple[Worker, Coroutine[Any, Any, Job]]: ...
+        async def aclose(self) -> None: ...
 
     Returned = Callable[[Any], tuple[Any, BaseException | None]]
 
@@ -53,7 +56,7 @@ class Crew:
         self._wear = wear
         self._wears = (wear.tasks_max, wear.age_max_ns, wear.memory_max_bytes) != (None, None, None)
         self._returned = returned
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._queue: deque[Task] = deque()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
         self._idle: list[Worker] = []  # the one that was idle longest first
@@ -277,6 +280,10 @@ class Crew:
                 back.append(task)
         worker.held.clear()
         self._queue.extendleft(reversed(back))
+        if self.closed:
+            self._turn_away(ClosedError("the pool was closed before the task began"))
+        elif self.broken is not None and not self._workers:
+            self._turn_away(self.broken)
         if outcome.verdict == Verdict.START_FAILED:
             self._break(f"no worker can be started: {outcome.summary()}", JobFailed(outcome))
         elif not expected and worker.done == 0:
@@ -290,16 +297,25 @@ class Crew:
 
     def _break(self, why: str, cause: BaseException, more: Sequence[Task] = ()) -> None:
         """No worker can be had: every task that waits fails, and every further one."""
+        if self.closed:
+            self._turn_away(ClosedError("the pool was closed before the task began"), more)
+            return
         if self.broken is None:
             self.broken = BrokenError(why)
             self.broken.__cause__ = cause
+        error = BrokenError(why)
+        error.__cause__ = cause
+        self._turn_away(error, more)
+        self._tell()
+
+    def _turn_away(self, why: BrokenError | ClosedError, more: Sequence[Task] = ()) -> None:
+        """Nobody will do what waits: each task fails with an error of its own."""
         waiting, self._queue = self._queue, deque()
         for task in [*more, *waiting]:
             if task.begin():
-                error = BrokenError(why)
-                error.__cause__ = cause
+                error = type(why)(*why.args)
+                error.__cause__ = why.__cause__
                 settle(task, None, error)
-        self._tell()
 
     def _dismiss(self, worker: Worker) -> None:
         worker.dismiss()
@@ -339,7 +355,7 @@ class Crew:
         staying = sum([1 for worker in self._workers if not worker.leaving])
         if staying > self._sizes.least and len(self._idle) > self._sizes.spare:
             wait_ns = max(0, self._idle[0].idle_since_ns + self._sizes.idle_ns - now_ns)
-            self._shrinking = self._loop.call_later(wait_ns / 1e9 + 0.001, self._shrink)
+            self._shrinking = self.loop.call_later(wait_ns / 1e9 + 0.001, self._shrink)
 
     # ---- terms of single tasks ----
 
@@ -355,11 +371,19 @@ class Crew:
         await worker.born.wait()
         if worker.job is None:
             return
-        wanted = dict(task.terms.limits)
-        for name in worker.changed_limits - wanted.keys():
-            wanted[name] = self._launcher.limits.get(name, "infinity")
+        wanted = task.terms.limits
         try:
-            await worker.job.set_limits(**wanted)
+            await self._take_back(worker, worker.changed_limits - wanted.keys())
+        except Exception:  # a hard rlimit, or the worker has ended: no fault of this task's
+            if worker.held.pop(task.number, None) is not None:
+                self._queue.appendleft(task)
+                self._dismiss(worker)
+            return
+        try:
+            if wanted:
+                await worker.job.set_limits(**wanted)
+        except ClosedError:
+            return  # the worker is ending: its task goes to another
         except Exception as error:
             if worker.held.pop(task.number, None) is not None:
                 settle(task, None, error)
@@ -370,10 +394,17 @@ class Crew:
         if worker in self._workers and not worker.leaving:
             self._begin_timed(worker, task)
 
+    async def _take_back(self, worker: Worker, names: AbstractSet[str]) -> None:
+        """Put back the limits that earlier terms have changed; raises what :meth:`Job.set_limits` raises."""
+        assert worker.job is not None
+        if names:
+            before = {name: self._launcher.limits.get(name) or ungiven(name) for name in names}
+            await worker.job.set_limits(**before)
+
     def _begin_timed(self, worker: Worker, task: Task) -> None:
         worker.give((task,))
         if task.terms.timeout_ns is not None:
-            worker.timer = self._loop.call_later(task.terms.timeout_ns / 1e9, self._overdue, worker, task)
+            worker.timer = self.loop.call_later(task.terms.timeout_ns / 1e9, self._overdue, worker, task)
 
     def _overdue(self, worker: Worker, task: Task) -> None:
         worker.timer = None
@@ -386,7 +417,7 @@ class Crew:
     async def drained(self) -> None:
         """Until every task is done."""
         while any(not task.done() for task in self._queue) or any(worker.held for worker in self._workers):
-            self._changed = self._loop.create_future()
+            self._changed = self.loop.create_future()
             await self._changed
 
     async def close(self, *, at_once: bool) -> None:
@@ -403,6 +434,7 @@ class Crew:
                 self._kill(worker)
             else:
                 self._dismiss(worker)
+        self._chore(self._launcher.aclose())  # what has not started may never: a template imports for ever
         cancelled: asyncio.CancelledError | None = None
         while self._workers or self._chores:
             try:
@@ -424,7 +456,7 @@ class Crew:
         chore.add_done_callback(self._chores.discard)
 
     def _later(self, seconds: float, act: Callable[[], object]) -> None:
-        self._loop.call_later(seconds, act)
+        self.loop.call_later(seconds, act)
 
 
 def _politely_timed_out() -> TaskTimeoutError:

@@ -28,7 +28,7 @@ class PoolExecutor(concurrent.futures.Executor):
         self._crew = crew
         self._packed = packed
         self._terms = terms
-        self._loop = crew._loop
+        self._loop = crew.loop
         self._lock = threading.Lock()
         self._arriving: deque[ThreadTask] = deque()
         self._pending: set[ThreadTask] = set()

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
 from mmap import mmap
 from pickle import dumps
 
+from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.spec import DEVNULL
 from supervisor.runtime.pool_line import Frames, Lines
 from supervisor.runtime.pool_worker import Worker
@@ -33,11 +35,11 @@ SOCKET_BYTES: Final = 1 << 20
 class PythonLauncher:
     """Starts Python workers: each is told this process's module path and main program, and what to prepare."""
 
-    def __init__(self, supervisor: Supervisor, options: Mapping[str, Any], limits: Mapping[str, Any], preparation: bytes) -> None:
+    def __init__(self, supervisor: Supervisor, options: Mapping[str, Any], limits: Mapping[str, Any], preparation: bytes | None) -> None:
+        """``preparation``: what each worker is told first, or None."""
         self._supervisor = supervisor
         self._options = {"stdin": DEVNULL, "process_group": 0, **options}  # a terminal's Ctrl-C is the pool's to hear
         self._preparation = preparation
-        self._told = True
         self.limits = limits
 
     def hire(self, foreman: Foreman) -> tuple[Worker, Coroutine[Any, Any, Job]]:
@@ -54,7 +56,7 @@ class PythonLauncher:
             if word_fd >= 0:
                 os.close(word_fd)
             raise
-        if self._told:
+        if self._preparation is not None:
             worker.write([header(PREPARE, 0, len(self._preparation)), self._preparation])
         return worker, self._start(theirs, word_fd)
 
@@ -108,6 +110,14 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     return ours, theirs
+
+
+def ungiven(name: str) -> str:
+    """A limit as a worker has it that was given none: an rlimit is inherited from this process, of others there is none."""
+    number = LIMITS[name].rlimit
+    if number is None:
+        return "infinity"
+    return ":".join(["infinity" if amount == resource.RLIM_INFINITY else str(amount) for amount in resource.getrlimit(number)])
 
 
 def preparation(preload: Sequence[str], initializer: bytes | None) -> bytes:

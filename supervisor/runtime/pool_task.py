@@ -103,29 +103,47 @@ def packed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
 
 def returned(body: bytes | bytearray | memoryview) -> tuple[Any, BaseException | None]:
     """What a worker returned; or the error of what it returned that makes no object here."""
-    try:
-        return loads(body), None
-    except Exception as error:
-        failure = RemoteError(f"what the task returned cannot be unpickled here: {type(error).__name__}: {error}")
-        failure.__cause__ = error
-        return None, failure
+    value, reason = _unpickled(body)
+    if reason is None:
+        return value, None
+    return None, _remote(f"what the task returned cannot be unpickled here: {_named(reason)}", "", reason)
 
 
 def raised(body: bytes | bytearray | memoryview, unsent: bool) -> BaseException:
     """The exception that a task raised, its traceback there as ``__cause__``."""
     try:
         text, summary, raw = loads(body)
-        if unsent:
-            return RemoteError(f"what the task returned cannot be pickled: {summary}", str(text))
-        error = loads(raw) if raw is not None else None
     except Exception as reason:
-        failure = RemoteError(f"what the task raised cannot be unpickled here: {type(reason).__name__}: {reason}")
-        failure.__cause__ = reason
-        return failure
+        return _remote(f"a worker said what makes no sense here: {_named(reason)}", "", reason)
+    if unsent:
+        return RemoteError(f"what the task returned cannot be pickled: {summary}", str(text))
+    error, failure = (None, None) if raw is None else _unpickled(raw)
+    if failure is not None:
+        return _remote(f"what the task raised cannot be unpickled here: {_named(failure)}", str(text), failure)
     if not isinstance(error, Exception) or isinstance(error, StopIteration):  # which a future cannot carry
         return RemoteError(f"the task raised {summary}", str(text))
     error.__cause__ = RemoteError("in the worker:", str(text))
     return error
+
+
+def _unpickled(body: bytes | bytearray | memoryview) -> tuple[Any, BaseException | None]:
+    """The object, or why there is none. What an object does while it is made may raise anything: SystemExit would end our event loop."""
+    try:
+        return loads(body), None
+    except KeyboardInterrupt:  # somebody at the terminal, and ours
+        raise
+    except BaseException as reason:
+        return None, reason
+
+
+def _remote(summary: str, text: str, reason: BaseException) -> RemoteError:
+    failure = RemoteError(summary, text)
+    failure.__cause__ = reason
+    return failure
+
+
+def _named(reason: BaseException) -> str:
+    return f"{type(reason).__name__}: {reason}"
 
 
 def settle(task: Task, value: Any, error: BaseException | None) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from pickle import dumps
 
-from supervisor.errors import JobFailed
+from supervisor.errors import ClosedError, JobFailed
 from supervisor.kernel.native import STAGE_NUMBERS
 from supervisor.model.state import JobState
 from supervisor.runtime.pool_launch import PLACE, PythonLauncher
@@ -46,42 +46,48 @@ class Template:
         self._control = control
         self._waiting: deque[asyncio.Future[Reply]] = deque()
         self._loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[bytes] = self._loop.create_future()
         self.gone = False
+        self._loop.add_reader(control.fileno(), self._on_readable)
 
     @classmethod
-    async def start(cls, supervisor: Supervisor, options: Mapping[str, Any], preparation: bytes, preload: Sequence[str]) -> Template:
-        """Start one and wait until it has imported everything.
-
-        Raises what an import raised there, :class:`JobFailed` when it ended instead, and OSError.
-        """
+    async def start(cls, supervisor: Supervisor, options: Mapping[str, Any]) -> Template:
+        """Start one, which is yet to :meth:`load`. Raises OSError, and what :meth:`Supervisor.start` raises."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
         try:
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MESSAGE_BYTES)
+            ours.setblocking(False)
             with theirs:
+                for end in (ours, theirs):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MESSAGE_BYTES)
                 flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
                 command = [sys.executable, *flags, "-c", CODE, PLACE, str(theirs.fileno())]
                 job = await supervisor.start(command, pass_fds=(theirs.fileno(),), **{**options, "limits": None})
-            try:
-                ours.send(preparation)
-                ours.send(dumps(list(preload), PROTOCOL))
-                answer = await asyncio.get_running_loop().sock_recv(ours, MESSAGE_BYTES)
-            except OSError:
-                answer = b""
-            except asyncio.CancelledError:
-                await job.kill()
-                raise
         except BaseException:
             ours.close()
             raise
-        made = cls(job, ours)
-        if answer != TEMPLATE_READY:
-            ours.close()
-            outcome = await _end(job)
-            raise raised(answer, False) if answer else JobFailed(outcome)
-        made._loop.add_reader(ours.fileno(), made._on_readable)
-        return made
+        return cls(job, ours)
+
+    async def load(self, preparation: bytes, preload: Sequence[str]) -> None:
+        """Have it import everything. Raises what an import raised there, :class:`JobFailed` when it ended instead, or was closed.
+
+        Unless it succeeds the template is ended.
+        """
+        try:
+            try:
+                self._control.send(preparation)
+                self._control.send(dumps(list(preload), PROTOCOL))
+                answer = await self._loaded
+            except OSError:
+                answer = b""
+            if answer == TEMPLATE_READY:
+                return
+            self.close()
+            outcome = await _end(self.job)
+        except asyncio.CancelledError:
+            self.close()
+            await self.job.kill()
+            raise
+        raise raised(answer, False) if answer else JobFailed(outcome)
 
     def fork(self, block: bytes, fds: Sequence[int]) -> asyncio.Future[Reply]:
         """Ask for a worker that has ``fds``: its cgroup, its socket, its word; which are the caller's to close."""
@@ -98,12 +104,14 @@ class Template:
 
     def _on_readable(self) -> None:
         try:
-            answer = self._control.recv(REPLY.size)
+            answer = self._control.recv(MESSAGE_BYTES)
         except BlockingIOError:
             return
         except OSError:
             answer = b""
-        if len(answer) == REPLY.size:
+        if answer and not self._loaded.done():
+            self._loaded.set_result(answer)
+        elif len(answer) == REPLY.size and self._waiting:
             self._waiting.popleft().set_result(REPLY.unpack(answer))
         else:
             self.close()
@@ -114,6 +122,8 @@ class Template:
             self.gone = True
             self._loop.remove_reader(self._control.fileno())
             self._control.close()
+            if not self._loaded.done():
+                self._loaded.set_result(b"")
             for future in self._waiting:
                 future.set_result(NO_TEMPLATE)
             self._waiting.clear()
@@ -138,20 +148,21 @@ class TemplateLauncher(PythonLauncher):
         limits: Mapping[str, Any],
         preparation: bytes,
         preload: Sequence[str],
-        told: bool,
+        told: bytes | None,
     ) -> None:
-        """``told``: workers must be given the preparation too, not only the template: there is an initializer."""
-        super().__init__(supervisor, options, limits, preparation)
-        self._told = told
+        """``preparation`` is the template's; ``told`` that of each worker besides, when there is an initializer."""
+        super().__init__(supervisor, options, limits, told)
+        self._common = preparation
         self._template: Template | None = None
         self._starting = asyncio.Lock()
+        self._closed = asyncio.Event()
         self._spec = make_spec([sys.executable, "-c", CODE], **{**self._options, "stdin": None})  # the template's own streams
         self._preload = preload
 
     def hire(self, foreman: Foreman) -> tuple[Worker, Coroutine[Any, Any, Job]]:
         """As any Python launcher; without an initializer the worker is ready as soon as it is born."""
         worker, starting = super().hire(foreman)
-        worker.ready = not self._told
+        worker.ready = self._preparation is None
         return worker, starting
 
     async def _start(self, theirs: socket.socket, word_fd: int) -> Job:
@@ -163,8 +174,13 @@ class TemplateLauncher(PythonLauncher):
 
     async def _forked(self, fd: int, word_fd: int) -> Job:
         async with self._starting:
+            if self._closed.is_set():
+                raise ClosedError("the pool is closed")
             if self._template is None or self._template.gone:
-                self._template = await Template.start(self._supervisor, self._options, self._preparation, self._preload)
+                template = self._template = await Template.start(self._supervisor, self._options)
+                if self._closed.is_set():
+                    template.close()
+                await template.load(self._common, self._preload)
         template = self._template
         job = await self._supervisor.start_forked(self._spec, lambda block, leaf_fd: template.fork(block, (leaf_fd, fd, word_fd)))
         if job.state == JobState.FAILED and template.gone:
@@ -172,7 +188,8 @@ class TemplateLauncher(PythonLauncher):
         return job
 
     async def aclose(self) -> None:
-        """End the template and wait for its end."""
+        """End the template, one that is still importing too, and wait for its end."""
+        self._closed.set()
         if self._template is not None:
             self._template.close()
             await self._template.job.kill()

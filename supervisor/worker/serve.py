@@ -179,7 +179,7 @@ class Worker:
         else:
             try:
                 body = dumps(content, PROTOCOL)
-            except Exception as error:
+            except BaseException as error:  # a __reduce__ of the task's may raise anything
                 kind, body = UNSENT, told(error)
         self._wire.send(kind, number, body)
 
@@ -193,9 +193,16 @@ def told(error: BaseException) -> bytes:
     text = "".join(format_exception(error))
     try:
         raw = dumps(error, PROTOCOL) if isinstance(error, Exception) else None
-    except Exception:
+    except BaseException:
         raw = None
-    return dumps((text, f"{type(error).__name__}: {error}", raw), PROTOCOL)
+    return dumps((text, _summary(error), raw), PROTOCOL)
+
+
+def _summary(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # its __str__ is the task's code too
+        return f"{type(error).__name__}: (it cannot be shown as text)"
 
 
 def catch_interrupts(handler: Callable[..., None]) -> None:

@@ -64,6 +64,25 @@ async def test_what_would_end_a_process_or_confuse_a_future_is_told_too() -> Non
         assert await pool.run(pool_tasks.pid) == worker
 
 
+async def test_exceptions_and_results_whose_own_methods_raise_are_told_and_end_nobody() -> None:
+    """A text that cannot be had, pickling and unpickling that leave the interpreter: neither worker nor pool goes along."""
+    async with Pool(1) as pool:
+        worker = await pool.run(pool_tasks.pid)
+        with pytest.raises(pool_tasks.Mute) as mute:
+            await pool.run(pool_tasks.raise_mute)
+        assert isinstance(mute.value.__cause__, RemoteError)
+        with pytest.raises(RemoteError, match="the task raised Bolting: there"):
+            await pool.run(pool_tasks.raise_bolting, "there")
+        with pytest.raises(RemoteError, match="returned cannot be pickled: SystemExit: 3"):
+            await pool.run(pool_tasks.Bolting, "there")
+        with pytest.raises(RemoteError, match="returned cannot be unpickled here: SystemExit: 4"):
+            await pool.run(pool_tasks.Bolting, "here")
+        with pytest.raises(RemoteError, match="raised cannot be unpickled here: SystemExit: 4") as bolting:
+            await pool.run(pool_tasks.raise_bolting, "here")
+        assert "in raise_bolting" in bolting.value.text
+        assert await pool.run(pool_tasks.pid) == worker
+
+
 async def test_tasks_and_answers_of_many_megabytes_cross_without_waiting_for_each_other() -> None:
     large = os.urandom(1 << 20) * 12
     async with Pool(2) as pool:
@@ -223,3 +242,14 @@ WRONG = [
 async def test_wrong_arguments_are_told_at_once(options: dict[str, object], words: str) -> None:
     with pytest.raises((ConfigError, TypeError), match=words):
         Pool(**options)  # type: ignore[arg-type]
+
+
+async def test_another_event_loop_is_told_to_use_the_executor() -> None:
+    async with Pool(1) as pool:
+
+        async def elsewhere() -> int:
+            with pytest.raises(ConfigError, match=r"another event loop: use pool\.executor"):
+                await pool.run(pool_tasks.add, 1)
+            return int(await asyncio.wrap_future(pool.executor().submit(pool_tasks.add, 2)))
+
+        assert await asyncio.to_thread(asyncio.run, elsewhere()) == 3

@@ -249,3 +249,20 @@ async def test_a_task_that_takes_too_long_may_be_asked_first() -> None:
         with pytest.raises(TaskTimeoutError):
             await pool.under(timeout="100ms", interrupt="20s").run(pool_tasks.nap, 50)
         assert await pool.run(pool_tasks.pid) == worker
+
+
+async def test_the_limits_of_one_task_are_no_burden_to_the_next() -> None:
+    """A lower hard rlimit is what nobody may raise again: an rlimit is put back as we have it, or the worker is replaced."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    async with Pool(1) as pool:
+        assert await pool.under(limit_nofile=100).run(pool_tasks.hard_limit, resource.RLIMIT_NOFILE) == 100
+        assert await pool.run(pool_tasks.hard_limit, resource.RLIMIT_NOFILE) == hard
+        assert await pool.under(limit_nofile=100).run(pool_tasks.hard_limit, resource.RLIMIT_NOFILE) == 100
+        assert await pool.under(timeout="20s").run(pool_tasks.hard_limit, resource.RLIMIT_NOFILE) == hard
+
+
+async def test_a_task_with_terms_whose_worker_died_before_it_goes_to_another() -> None:
+    async with Pool(1) as pool:
+        for _ in range(3):
+            os.kill(await pool.run(pool_tasks.pid), signal.SIGKILL)
+            assert await pool.under(limit_nofile=100, timeout="20s").run(pool_tasks.add, 1) == 2

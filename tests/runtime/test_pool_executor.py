@@ -12,7 +12,7 @@ from typing import TypeVar
 import pool_tasks
 import pytest
 
-from supervisor import ConfigError, JobFailed, Pool
+from supervisor import ClosedError, ConfigError, JobFailed, Pool
 from supervisor.runtime.pool_executor import PoolExecutor
 
 T = TypeVar("T")
@@ -189,3 +189,18 @@ async def test_after_the_pool_is_closed_it_refuses() -> None:
         executor = pool.executor()
     with pytest.raises(RuntimeError, match="the pool is closed"):
         executor.submit(pool_tasks.add, 1)
+
+
+@pytest.mark.requires("cgroup")
+async def test_no_future_is_forgotten_when_the_pool_is_closed_at_once() -> None:
+    """Not one that lies in the socket of a worker that has not begun it either, which can no longer be cancelled."""
+    for turns in range(4):
+        async with Pool(1, preload=["pool_tasks"]) as pool:
+            await pool.run(pool_tasks.add, 1)
+            given = [pool.executor().submit(pool_tasks.nap, 60) for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await pool.aclose(at_once=True)
+            done, pending = futures.wait(given, timeout=0)
+            assert not pending
+            assert all(future.cancelled() or isinstance(future.exception(), (ClosedError, JobFailed)) for future in done)

@@ -149,3 +149,23 @@ async def test_many_forks_leave_no_child_behind() -> None:
         assert await pool.map(pool_tasks.add, range(60)) == list(range(1, 61))
         await asyncio.sleep(0)
         assert eventually(lambda: len(pool.processes) <= 3)
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_template_that_never_ends_importing_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
+    """Neither a caller that gives up, nor leaving the pool, nor a worker that is only kept ready."""
+    (tmp_path / "endless_module.py").write_text("import signal\nsignal.pause()\n", encoding="ascii")
+    monkeypatch.syspath_prepend(tmp_path)
+    async with Supervisor() as sup:
+        within = sup if given else None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3), Pool(2, preload=["endless_module"], supervisor=within) as pool:
+                await pool.run(pool_tasks.add, 1)
+        async with asyncio.timeout(20), Pool(2, min_processes=2, preload=["endless_module"], supervisor=within):
+            pass
+        assert sup.jobs == ()
+
+
+async def test_an_initializer_of_any_size_goes_to_the_workers_of_a_template() -> None:
+    async with Pool(1, preload=["json"], initializer=pool_tasks.nap, initargs=(0, bytes(3 << 20))) as pool:
+        assert await pool.run(pool_tasks.add, 1) == 2
