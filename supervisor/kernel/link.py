@@ -16,7 +16,19 @@ from supervisor.kernel.native import PACKETS_END, Packets
 from supervisor.kernel.outbox import Outbox
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
-from supervisor.model.frames import ACK, ERROR, REPLY, SEALED, Terms, decode, decode_ack
+from supervisor.model.frames import (
+    ACK,
+    ERROR,
+    HEADER_BYTES,
+    INLINE_MAX_BYTES,
+    PLAIN_HEADER,
+    PLAIN_WORDS,
+    REPLY,
+    SEALED,
+    Terms,
+    decode,
+    decode_ack,
+)
 from supervisor.model.message import Message
 
 TYPE_CHECKING = False
@@ -37,7 +49,10 @@ SEND_FLAGS: Final = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
 
 CLOSED_ITS_END: Final = "closed its end, or died"
 
+PLAIN_MAX_BYTES: Final = HEADER_BYTES + INLINE_MAX_BYTES
+
 _new = tuple.__new__
+_unpack_plain = PLAIN_HEADER.unpack_from
 
 
 def make_pair() -> tuple[int, int]:
@@ -168,7 +183,7 @@ class Link:
         state, plain, special = self._packets.receive(self._socket.fileno(), wait)
         try:
             if plain:
-                self._receive_plain(decode(self._packets.buffer, 0, plain))
+                self._receive_packets(plain)
             if special:
                 self._receive_special(plain, special)
         except ConfigError as error:
@@ -178,8 +193,25 @@ class Link:
         elif state < 0 and state != -errno.EINTR:
             self.fail(f"cannot be read from: {os.strerror(-state)}")
 
-    def _receive_plain(self, found: list[Frame]) -> None:
-        """The frames of a packet without descriptors; raises :class:`ConfigError`."""
+    def _receive_packets(self, length: int) -> None:
+        """Packets without descriptors; raises :class:`ConfigError`. Plain messages are taken as they stand, until another one comes."""
+        packets, append, last, at = self._packets.buffer, self.inbox.append, self._last_received, 0
+        while at + HEADER_BYTES <= length:
+            size, word, number = _unpack_plain(packets, at)
+            end = at + size
+            if word not in PLAIN_WORDS or number <= last or end > length or not HEADER_BYTES <= size <= PLAIN_MAX_BYTES:
+                break
+            append(_new(Message, (word, 0, number, "", packets[at + HEADER_BYTES : end], self, None, ())))
+            last, at = number, end
+        self._last_received = last
+        self._inbox_bytes += at
+        if at < length:
+            self._receive_decoded(decode(packets, at, length))
+        if len(self.inbox) > self._terms.window_messages or self._inbox_bytes > self._terms.window_bytes:
+            raise ConfigError("more came than the window allows")
+
+    def _receive_decoded(self, found: list[Frame]) -> None:
+        """Frames without descriptors, of any kind; raises :class:`ConfigError`."""
         append, last, total = self.inbox.append, self._last_received, 0
         for kind, flags, number, address, body, announced in found:
             if announced:
@@ -188,7 +220,7 @@ class Link:
                 if number <= last:
                     raise ConfigError(f"message {number} came after {last}")
                 last = number
-                total += frames.HEADER_BYTES + len(address) + len(body)
+                total += HEADER_BYTES + len(address) + len(body)
                 append(_new(Message, (kind, flags, number, address, body, self, None, ())))
             elif kind == ACK:
                 self._check_number(number)
@@ -200,8 +232,6 @@ class Link:
                 self._answered(_new(Message, (kind, flags, number, address, body, self, None, ())))
         self._last_received = last
         self._inbox_bytes += total
-        if len(self.inbox) > self._terms.window_messages or self._inbox_bytes > self._terms.window_bytes:
-            raise ConfigError("more came than the window allows")
 
     def _receive_special(self, start: int, length: int) -> None:
         """The packet with descriptors at ``start``; raises :class:`ConfigError`."""
@@ -259,11 +289,19 @@ class Link:
         """There is something to acknowledge."""
         return self._settled > self._said
 
+    def next_message(self) -> Message | None:
+        """:meth:`settle` and :meth:`take` in one; None when the other side should hear first, or nothing is there."""
+        handed = self._handed
+        if not self.inbox or self._unsaid_bytes >= self._quarter_bytes or handed - self._said >= self._quarter_messages:
+            return None
+        self._settled = handed
+        return self.take()
+
     def take(self) -> Message:
         """The next message of ``inbox``, which is not empty."""
         message: Message = self.inbox.popleft()
         _, flags, number, address, body, _, sealed, descriptors = message
-        size = frames.HEADER_BYTES + len(address) + len(body)
+        size = HEADER_BYTES + len(address) + len(body)
         self._inbox_bytes -= size
         self._unsaid_bytes += size
         if not flags & ERROR:

@@ -7,7 +7,7 @@ import os
 
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
-from supervisor.model.frames import HEADER, HEADER_BYTES, INLINE_MAX_BYTES, REQUEST, RESENT, SEALED, Terms, encode
+from supervisor.model.frames import HEADER_BYTES, INLINE_MAX_BYTES, PLAIN_HEADER, REQUEST, RESENT, SEALED, Terms, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ else:
 JOINED_MAX_BYTES: Final = 2048
 #: Large bodies of ours that may be on their way, unless it is a single one: a receiver that takes none must not fill our memory.
 SEALED_IN_FLIGHT_BYTES: Final = 64 << 20
+PLAIN_MAX_BYTES: Final = HEADER_BYTES + INLINE_MAX_BYTES
 FLAGS_AT: Final = 5  # offset in a header
 
-_pack = HEADER.pack
+_pack_plain = PLAIN_HEADER.pack
 
 
 def close_all(fds: Iterable[int]) -> None:
@@ -97,15 +98,20 @@ class Outbox:
         return fits and (not descriptors or self._fds + descriptors <= frames.DESCRIPTORS_IN_FLIGHT)
 
     def post_plain(self, kind: int, body: bytes) -> bool:
-        """Queue one short message without address and descriptors; False when it is none or there is no room."""
+        """Queue one message without address and descriptors; False when its body is large or there is no room."""
         size = len(body) + HEADER_BYTES
         room = self._room_bytes - size
-        if size > JOINED_MAX_BYTES or room < 0 or self._room_messages <= 0 or self._backlog or self.hung_up:
+        if room < 0 or self._room_messages <= 0 or size > PLAIN_MAX_BYTES or self._backlog or self.hung_up:
             return False
         self._room_messages -= 1
         self._room_bytes = room
         self.last_number = number = self.last_number + 1
-        outgoing = (number, size, _pack(size, kind, 0, 0, 0, number) + body, b"", (), 0)
+        outgoing: Outgoing
+        if size <= JOINED_MAX_BYTES:
+            outgoing = (number, size, _pack_plain(size, kind, number) + body, b"", (), 0)
+        else:
+            outgoing = (number, size, _pack_plain(size, kind, number), body, (), 0)
+            self.special += 1
         self._unacknowledged.append(outgoing)
         self.queue.append(outgoing)
         self.queued_bytes += size
@@ -213,14 +219,16 @@ class Outbox:
     def acknowledged(self, number: int) -> None:
         """The other side is done with every message up to ``number``."""
         unacknowledged = self._unacknowledged
+        messages, room = len(unacknowledged), 0
         while unacknowledged and unacknowledged[0][0] <= number:
             _, size, _, _, descriptors, sealed_bytes = unacknowledged.popleft()
-            self._room_messages += 1
-            self._room_bytes += size
+            room += size
             if descriptors:
                 self._fds -= len(descriptors)
                 self._sealed_bytes -= sealed_bytes
                 close_all(descriptors)
+        self._room_messages += messages - len(unacknowledged)
+        self._room_bytes += room
         if self._backlog:
             self._send_backlog()
 

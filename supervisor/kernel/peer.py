@@ -224,6 +224,9 @@ class Peer:
     def receive(self, timeout: float | None = None) -> Message:
         """The next message, oldest first; blocks. Raises :class:`BrokenError` at the end, :class:`TimedOutError`."""
         link = self._link
+        message = link.next_message()
+        if message is not None:
+            return message
         if link.settle():
             link.acknowledge()
             link.flush()  # what does not go now goes with the next
@@ -231,7 +234,10 @@ class Peer:
             due_ns = _deadline(timeout)
             while not link.inbox:
                 self._check()
-                if link.unsaid and not link.broken and not self._readable_soon(due_ns):
+                if link.unsaid and not link.broken:
+                    link.fill()
+                    if link.inbox or link.broken or self._readable_soon(due_ns):
+                        continue
                     link.acknowledge()
                 self._wait(due_ns, "no message")
         return link.take()

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 #: size of the whole frame, kind, flags, length of the address, descriptors, number
 HEADER: Final = Struct("<IBBBBQ")
 HEADER_BYTES: Final = 16
+#: The same header as size, one word, and number. The word of a plain message, which has neither flags nor address nor
+#: descriptors, is its kind: most are, and for those this is quicker.
+PLAIN_HEADER: Final = Struct("<IIQ")
+PLAIN_WORDS: Final = frozenset((1, 2, 3))
 #: messages and bytes that may be on their way unacknowledged, largest message
 TERMS: Final = Struct("<IIQ")
 SEALED_LENGTH: Final = Struct("<Q")

@@ -84,7 +84,7 @@ class Message(tuple):  # type: ignore[type-arg]
 
     def object(self, codec: Codec = MSGPACK) -> Any:
         """The body as the object that ``send_object`` was given; raises what the codec raises, ValueError or one of its kind."""
-        return codec.decode(self.body)
+        return codec.decode(self[4] if self[6] is None else self[6].view())
 
     def __repr__(self) -> str:
         return f"<Message {self.kind} {self.number} from {self.sender!r}, {self.size} bytes>"

@@ -14,7 +14,7 @@ from supervisor.kernel.peer import VARIABLE, address_of, answered, body_of, dupl
 from supervisor.model import frames
 from supervisor.model.codec import MSGPACK
 from supervisor.model.environment import OwnEnvironment
-from supervisor.model.frames import ERROR, REPLY, REQUEST, Terms
+from supervisor.model.frames import ERROR, KINDS, REPLY, REQUEST, Terms
 from supervisor.model.spec import JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.connection import GATHERED_BYTES, Connection
@@ -146,17 +146,17 @@ class Channel:
         and again to a restarted job unless it was acknowledged. Raises :class:`BrokenError`, :class:`TimedOutError` and
         :class:`ConfigError` (a body larger than the other side takes), each with nothing sent.
         """
-        connection = self._connection
-        if (
-            isinstance(body, bytes)
-            and connection is not None
-            and not (to or descriptors or self._senders)
-            and connection.outbox.post_plain(kind_number(kind), body)
-        ):
-            if not connection.flush_is_due or connection.outbox.queued_bytes > GATHERED_BYTES:
-                connection.schedule()
-            return
-        await self.post(kind_number(kind), body_of(body), 0, address_of(to), descriptors, timeout)
+        if to or descriptors or not isinstance(body, bytes) or not self._post_plain(body, kind):
+            await self.post(kind_number(kind), body_of(body), 0, address_of(to), descriptors, timeout)
+
+    def _post_plain(self, body: bytes, kind: str) -> bool:
+        """Send a message that needs nothing special; False when it needs something, room among it."""
+        connection, number = self._connection, KINDS.get(kind)
+        if connection is None or number is None or self._senders or not connection.outbox.post_plain(number, body):
+            return False
+        if not connection.flush_is_due or connection.outbox.queued_bytes > GATHERED_BYTES:
+            connection.schedule()
+        return True
 
     async def send_many(self, bodies: Iterable[Body], *, kind: str = "data", to: str = "") -> None:
         """Send messages in order; the same as :meth:`send` in a loop, in fewer Python calls."""
@@ -165,7 +165,9 @@ class Channel:
 
     async def send_object(self, item: Any, *, codec: Codec = MSGPACK, kind: str = "data", to: str = "") -> None:
         """Send an object that the other side gets by ``message.object(codec)``; raises what the codec raises."""
-        await self.send(codec.encode(item), kind=kind, to=to)
+        body = codec.encode(item)
+        if to or not self._post_plain(body, kind):
+            await self.send(body, kind=kind, to=to)
 
     async def request(
         self, body: Body, *, kind: str = "data", to: str = "", descriptors: Iterable[Any] = (), timeout: float | None = None
@@ -297,6 +299,9 @@ class Channel:
                 return self._left.popleft()
             connection = self._connection
             if connection is not None:
+                message = connection.link.next_message()
+                if message is not None:
+                    return message
                 connection.ask_for_more()
                 if connection.link.inbox:
                     return connection.link.take()
