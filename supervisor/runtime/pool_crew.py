@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from mmap import mmap
 from time import monotonic_ns
 
 from supervisor.control.pool import CrashLoop, ahead, answered, ended, paced, to_dismiss, to_start, worn
@@ -13,7 +14,7 @@ from supervisor.model.outcome import Outcome, Verdict
 from supervisor.model.value import replace
 from supervisor.runtime.pool_launch import ungiven
 from supervisor.runtime.pool_task import UNLIMITED, AsyncTask, raised, settle
-from supervisor.worker.wire import RAISED, READY, RESULT, UNSENT
+from supervisor.worker.wire import RAISED, READ_BYTES, READY, RESULT, UNSENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Crew:
         self._wears = (wear.tasks_max, wear.age_max_ns, wear.memory_max_bytes) != (None, None, None)
         self._returned = returned
         self.loop = asyncio.get_running_loop()
+        self.room = mmap(-1, READ_BYTES)  # one for all; socket.recv would map and unmap as much for each answer
         self._queue: deque[Task] = deque()
         self._workers: dict[Worker, asyncio.Task[None]] = {}
         self._idle: list[Worker] = []  # the one that was idle longest first
@@ -88,20 +90,14 @@ class Crew:
         task.number = self._number
         if isinstance(task, AsyncTask):
             task.canceller = self
-        if self._idle and not self._queue:
-            self._send(self._idle.pop(), task)
-        else:
-            self._queue.append(task)
-            while self._idle and self._queue:
-                self._feed(self._idle.pop())
-        if not self._idle:
+        self._queue.append(task)
+        while self._idle and self._queue:
+            self._feed(self._idle.pop())
+        if not self._idle and len(self._workers) < self._sizes.most:
             self.grow()
 
     def _send(self, worker: Worker, task: Task) -> None:
         """To a worker that holds nothing."""
-        if not task.begin():
-            self._free(worker)
-            return
         worker.batch = task.batch
         worker.heard_ns = monotonic_ns()
         if task.terms is UNLIMITED and not worker.changed_limits:

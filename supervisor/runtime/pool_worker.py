@@ -9,7 +9,7 @@ from collections import deque
 
 from supervisor.errors import BrokenError
 from supervisor.kernel import native
-from supervisor.worker.wire import READ_BYTES, WORD
+from supervisor.worker.wire import WORD
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     class Foreman(Protocol):
         """Who hears what a worker says."""
 
+        #: Where each worker's answers are read into, for a moment; slices are bytes.
+        room: mmap
+
         def answered(self, worker: Worker, answers: list[Answer]) -> None: ...
         def fell_silent(self, worker: Worker) -> None: ...
 
@@ -40,6 +43,7 @@ class Worker:
 
     def __init__(self, end: socket.socket, word: mmap | None, speech: Speech, foreman: Foreman) -> None:
         self._end: socket.socket | None = end
+        self._room = foreman.room
         self._word = word
         self._speech = speech
         self._foreman = foreman
@@ -118,16 +122,16 @@ class Worker:
         if self._end is None:
             return None
         try:
-            chunk = self._end.recv(READ_BYTES)
+            count = self._end.recv_into(self._room)
         except BlockingIOError:
             return False
         except OSError:
-            chunk = b""
-        if not chunk:
+            count = 0
+        if not count:
             self._loop.remove_reader(self._end.fileno())
             return None
         try:
-            answers = self._speech.feed(chunk)
+            answers = self._speech.feed(self._room[:count])
         except BrokenError:
             self.at_fault = True
             self.release()

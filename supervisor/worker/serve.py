@@ -53,6 +53,7 @@ class Wire:
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(fd, select.POLLIN)
         self._writable.register(fd, select.POLLOUT)
+        self._room = mmap(-1, READ_BYTES)  # os.read would map and unmap as much for each task; its slices are bytes
         self._held = b""
         self._at = 0
 
@@ -78,7 +79,7 @@ class Wire:
         looks = 0
         while True:
             try:
-                content = os.read(self._fd, READ_BYTES)
+                count = os.readv(self._fd, (self._room,))
             except BlockingIOError:
                 looks += 1
                 if looks < LOOKS:
@@ -86,9 +87,9 @@ class Wire:
                 else:
                     self._readable.poll()
                 continue
-            if not content:
+            if not count:
                 raise EOFError
-            return content
+            return self._room[:count]
 
     def _fill(self, view: memoryview) -> None:
         while view:
