@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections import deque
 
 from supervisor.errors import BrokenError, ClosedError
 from supervisor.runtime.pool_task import ThreadTask, settle
@@ -30,7 +29,7 @@ class PoolExecutor(concurrent.futures.Executor):
         self._terms = terms
         self._loop = crew.loop
         self._lock = threading.Lock()
-        self._arriving: deque[ThreadTask] = deque()
+        self._arriving: list[ThreadTask] = []
         self._pending: set[ThreadTask] = set()
         self._closed = False
 
@@ -72,12 +71,10 @@ class PoolExecutor(concurrent.futures.Executor):
             self._pending.discard(task)
 
     def _arrive(self) -> None:
-        """On the pool's loop: hand over what has come."""
-        while True:
-            with self._lock:
-                if not self._arriving:
-                    return
-                task = self._arriving.popleft()
+        """On the pool's loop: hand over what has come, and leave what comes meanwhile to the next turn, after the workers' answers."""
+        with self._lock:
+            arrived, self._arriving = self._arriving, []
+        for task in arrived:
             if task.cancelled():
                 task.begin()
                 continue
