@@ -253,13 +253,14 @@ class Job:
         """Until the job has started, or has failed to."""
         await self._supervisor.changed(self, lambda: self.state != JobState.STARTING)
 
-    def limits_changed(self, change: Relimit) -> None:
-        """Its limits have been changed on the tree: from now on they count."""
+    def limits_changed(self, change: Relimit) -> bool:
+        """Its limits have been changed on the tree: from now on they count, unless it has ended meanwhile (False)."""
         if self.ended:
-            return
+            return False
         self._execution.relimit(change)
         self._supervisor.log.emit(LimitsChanged, self.id, limits=change.changed, enforcement=change.enforcement)
         self._settle()
+        return True
 
     async def _stop(self, wait_ns: int, signal: int | None = None) -> Outcome:
         self._execution.stop(wait_ns, signal=signal)

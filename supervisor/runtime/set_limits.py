@@ -30,11 +30,12 @@ async def set_limits(job: Job, limits: Limits | None, given: Mapping[str, Any]) 
         change = _decide(job, wanted)
         acting = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, _act, job, change))
         cancelled = await _finished(acting)
-        if acting.exception() is None:  # the exception itself is raised below, where the caller waits
-            job.limits_changed(change)
+        changed = acting.exception() is None and job.limits_changed(change)  # the exception is raised below, where the caller waits
         if cancelled is not None:
             raise cancelled
         acting.result()
+        if not changed:
+            raise ClosedError(f"job {job.id} has ended while its limits were changed")
     return change.enforcement
 
 

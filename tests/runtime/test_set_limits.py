@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 
 import pytest
 from programs import python
@@ -13,6 +14,7 @@ from waiting import Line
 
 import supervisor
 from supervisor import ClosedError, ConfigError, LimitsChanged, UnsupportedError
+from supervisor.model.limit_kinds import Rlimit
 
 
 @pytest.mark.usefixtures("holder")
@@ -158,3 +160,22 @@ async def test_tasks_max_can_be_set_on_a_job_that_had_none_and_lifted_again() ->
         assert (await job.set_limits(tasks_max=5))["tasks_max"] == "cgroup pids.max"
         await job.set_limits(tasks_max="infinity")
         await job.kill()
+
+
+async def test_a_change_of_a_job_that_dies_meanwhile_holds_or_is_refused() -> None:
+    """Whoever is told that a limit holds can read it."""
+    async with supervisor.Supervisor() as sup:
+        for turn in range(60):
+            job = await sup.start(["/bin/sleep", "60"])
+            if turn % 2:
+                os.kill(job.pid, signal.SIGKILL)
+                changing = asyncio.ensure_future(job.set_limits(limit_nofile=77))
+            else:
+                changing = asyncio.ensure_future(job.set_limits(limit_nofile=77))
+                await asyncio.sleep(0)
+                os.kill(job.pid, signal.SIGKILL)
+            try:
+                await changing
+            except ClosedError:
+                continue
+            assert job.limits.limit_nofile == Rlimit(soft=77, hard=77)
