@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "core": _core,
     "isolate": _isolate,
     "runexec": lambda: "" if runexec_path() else "BenchExec is not installed",
+    "uvloop": lambda: "" if find_spec("uvloop") is not None else "uvloop is not installed",
     "x86_64": lambda: "" if os.uname().machine == "x86_64" else f"this is {os.uname().machine}",
     "network": lambda: "the virtual machine has no network" if missing("vm") == "" else "",
 }

@@ -34,6 +34,7 @@ def main() -> None:
         _end_threads()
     except BaseException as error:
         control.send(told(error))
+        control.close()
         return
     import ctypes  # after what was asked for, which may change the environment that it is loaded in
 
@@ -44,6 +45,7 @@ def main() -> None:
     while True:
         request, fds, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 3)
         if not request:
+            control.close()
             return
         leaf_fd, fd, word_fd = fds
         python.PyOS_BeforeFork()

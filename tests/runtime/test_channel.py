@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 
 import pytest
 from peers import ECHO, LONG, example_in_c, peer_program, raw_pair
@@ -421,10 +420,9 @@ uvloop.run(main())
 """
 
 
+@pytest.mark.requires("uvloop")
 def test_uvloop_drives_a_channel_too() -> None:
     """In a process of its own: uvloop keeps a pipe for ever."""
-    if find_spec("uvloop") is None:
-        pytest.skip("requires uvloop: it is not installed")
     done = subprocess.run([sys.executable, "-W", "error", "-c", UVLOOP, ECHO], capture_output=True, text=True, check=False)
     assert done.stdout == "all is well\n", done.stderr
 

@@ -55,13 +55,15 @@ def campaign(
     round_seconds: float = 10.0,
     bound: float = BOUND_SECONDS,
     say: Callable[[str], None] = lambda _: None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Report:
-    """Go on for so long. Raises :class:`Broken`, alone or in a group, for the first claim that does not hold."""
+    """Go on for so long, on the event loop made by ``loop_factory``. Raises :class:`Broken`, alone or in a group, for the first claim that does not hold."""
     before = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="ringfence-stress-") as scratch:
         os.environ["TMPDIR"] = scratch  # so that a work directory that is left is seen
         try:
-            return asyncio.run(_campaign(seconds, seed, actors or tuple(ACTORS), round_seconds, bound, Path(scratch), say))
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                return runner.run(_campaign(seconds, seed, actors or tuple(ACTORS), round_seconds, bound, Path(scratch), say))
         finally:
             if before is None:
                 del os.environ["TMPDIR"]

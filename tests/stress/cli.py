@@ -7,9 +7,11 @@ The same seed makes the same choices in every actor and of the killer; when the 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import time
 import traceback
+from collections.abc import Callable
 
 from tests.stress.actors import ACTORS
 from tests.stress.campaign import campaign, memory_kib, words
@@ -24,6 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", default=None, help="the same seed makes the same choices (the time)")
     parser.add_argument("--round", type=float, default=10, help="seconds between two looks at what is left (10)")
     parser.add_argument("--bound", type=float, default=BOUND_SECONDS, help=f"seconds that anything may take ({BOUND_SECONDS:g})")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="whose event loop (asyncio)")
     given = parser.parse_args(argv)
     unknown = [name for name in given.actors if name not in ACTORS]
     if unknown:
@@ -32,13 +35,23 @@ def main(argv: list[str]) -> int:
     print(f"seed {seed}", flush=True)
     before = memory_kib()
     try:
-        report = campaign(given.seconds, seed, given.actors, round_seconds=given.round, bound=given.bound, say=_say)
+        report = campaign(
+            given.seconds, seed, given.actors, round_seconds=given.round, bound=given.bound, say=_say, loop_factory=_loop_of(given.loop)
+        )
     except Exception:
         traceback.print_exc()
         print(f"BROKEN with seed {seed}", flush=True)
         return 1
     print("\n".join(words(report, before)))
     return 0
+
+
+def _loop_of(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if name == "asyncio":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def _say(line: str) -> None:

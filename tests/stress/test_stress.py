@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,16 @@ def test_ten_seconds_of_everything_with_random_kills_leave_nothing() -> None:
 def test_the_same_where_a_helper_holds_every_tree(no_cgroup: None) -> None:
     report = campaign(5, seed="2", round_seconds=4)
     assert report.kills.total() > 5
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.requires("uvloop")
+def test_the_same_on_uvloop() -> None:
+    """In a process of its own: uvloop keeps a pipe for ever."""
+    command = [sys.executable, "-W", "error", "-m", "tests.stress", "--loop", "uvloop", "--seconds", "6", "--round", "4", "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "events without a hole" in done.stdout
 
 
 async def test_what_is_left_open_is_seen(tmp_path: Path) -> None:
