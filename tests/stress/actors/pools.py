@@ -21,7 +21,7 @@ def _workers(pool: Pool) -> Iterable[Job]:
 
 
 def _template(pool: Pool) -> Iterable[Job]:
-    template = getattr(pool._launcher, "_template", None)
+    template = getattr(pool._open_crew()._launcher, "_template", None)
     return [] if template is None else [template.job]
 
 
