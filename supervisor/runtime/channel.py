@@ -11,6 +11,7 @@ from supervisor.errors import BrokenError, BusyError, ClosedError, ConfigError, 
 from supervisor.kernel.link import CLOSED_ITS_END, OUT_HIGH_BYTES, make_pair
 from supervisor.kernel.outbox import close_all, drop
 from supervisor.kernel.peer import VARIABLE, address_of, answered, body_of, duplicates, inherited, kind_number
+from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
 from supervisor.model.codec import MSGPACK
 from supervisor.model.environment import OwnEnvironment
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
     from supervisor.kernel.link import Link
     from supervisor.kernel.outbox import Outgoing
     from supervisor.kernel.peer import Body
-    from supervisor.kernel.sealed import Sealed
     from supervisor.model.codec import Codec
     from supervisor.model.message import Message
     from supervisor.runtime.job import Job
     from supervisor.runtime.request import Command
     from supervisor.runtime.supervisor import Supervisor
 
+#: Above this another thread seals a body: copying takes a quarter of a millisecond for each mebibyte, more where memory is slow.
+ASIDE_BYTES: Final = 4 << 20
 #: Answers to one member of an exchange that it does not take.
 ANSWERS_MAX_BYTES: Final = 4 << 20
 
@@ -50,7 +52,7 @@ class Channel:
         self.name = name
         self._terms = terms
         self._connection: Connection | None = None  # stays when it is over, until there is a next one
-        self._closed = self._starting = False
+        self._closed = self._starting = self._sealing = False
         self._remains: list[Outgoing] = []  # what a successor must get
         self._last_number = 0
         self._left: deque[Message] = deque()  # received over earlier connections and not taken yet
@@ -152,7 +154,7 @@ class Channel:
     def _post_plain(self, body: bytes, kind: str) -> bool:
         """Send a message that needs nothing special; False when it needs something, room among it."""
         connection, number = self._connection, KINDS.get(kind)
-        if connection is None or number is None or self._senders or not connection.outbox.post_plain(number, body):
+        if connection is None or number is None or self._senders or self._sealing or not connection.outbox.post_plain(number, body):
             return False
         if not connection.flush_is_due or connection.outbox.queued_bytes > GATHERED_BYTES:
             connection.schedule()
@@ -216,6 +218,8 @@ class Channel:
     async def _answer(self, message: Message, body: bytes | Sealed, flags: int, descriptors: Iterable[Any]) -> None:
         if not message.wants_reply:
             raise ConfigError(f"reply: message {message.number} wants no answer")
+        if isinstance(body, bytes) and len(body) > ASIDE_BYTES:
+            body = await _sealed_aside(body)
         connection = self._asker(message)
         while connection is not None and connection.outbox.queued_bytes > OUT_HIGH_BYTES:
             await self._senders.wait()
@@ -251,10 +255,11 @@ class Channel:
         """Send with everything as it goes on the wire: the link and the message's number on it. For an exchange."""
         mine = duplicates(descriptors) if descriptors else ()
         size, connection = len(body), self._connection
-        free = connection is not None and not self._senders and not connection.link.broken and size <= connection.outbox.largest
-        if connection is None or not free or not connection.outbox.has_room(size, len(mine)):
+        free = connection is not None and not self._senders and not self._sealing and not connection.link.broken
+        small = connection is not None and size <= min(connection.outbox.largest, ASIDE_BYTES)
+        if connection is None or not free or not small or not connection.outbox.has_room(size, len(mine)):
             try:
-                connection = await self._room(size, len(mine), timeout)
+                connection, body = await self._ready(body, len(mine), timeout)
             except BaseException:
                 close_all(mine)
                 raise
@@ -262,21 +267,35 @@ class Channel:
         connection.schedule()
         return connection.link, number
 
-    async def _room(self, size: int, descriptors: int, timeout: float | None) -> Connection:
-        """Wait, in order of arrival, until a message of this size may be sent."""
+    async def _ready(self, body: bytes | Sealed, descriptors: int, timeout: float | None) -> tuple[Connection, bytes | Sealed]:
+        """Wait until the message may be sent, and seal a body whose copying would hold the event loop up."""
         if timeout is not None:
             try:
                 async with asyncio.timeout(timeout):
-                    return await self._room(size, descriptors, None)
+                    return await self._ready(body, descriptors, None)
             except TimeoutError:
                 raise TimedOutError(f"{self.name} takes no more messages; nothing was sent within {timeout:g} s") from None
-        waited = False
+        place = self._senders.place()
+        connection = await self._room(len(body), descriptors, place)
+        if isinstance(body, bytes) and len(body) > ASIDE_BYTES:
+            self._sealing = True  # it stays our turn
+            try:
+                body = await _sealed_aside(body)
+            except BaseException:
+                self._senders.wake()
+                raise
+            finally:
+                self._sealing = False
+            connection = await self._room(len(body), descriptors, place)
+        return connection, body
+
+    async def _room(self, size: int, descriptors: int, place: int) -> Connection:
+        """Wait, in order of arrival, until a message of this size may be sent."""
         while True:
             connection = self._connected()
-            if (waited or not self._senders) and connection.outbox.has_room(size, descriptors):
+            if self._senders.is_next(place) and not self._sealing and connection.outbox.has_room(size, descriptors):
                 break
-            await self._senders.wait(again=waited)
-            waited = True
+            await self._senders.wait(place)
         if size > connection.outbox.largest:
             self._senders.wake()
             raise ConfigError(f"body: {size} bytes are more than the {connection.outbox.largest} that {self.name} takes")
@@ -370,6 +389,11 @@ class Channel:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+async def _sealed_aside(body: bytes) -> Sealed:
+    """The body sealed, the event loop going on meanwhile; cancelled, the memory is freed when the thread is done."""
+    return await asyncio.get_running_loop().run_in_executor(None, Sealed, body)
 
 
 def _passing(env: Mapping[Any, Any] | None, pass_fds: Iterable[int], fd: int) -> dict[str, Any]:

@@ -248,10 +248,9 @@ class Exchange:
 
     async def _keep(self, message: Message) -> None:
         """For the supervisor; the sender waits while too many are kept."""
-        again = False
+        place = self._writers.place()
         while len(self._inbox) >= INBOX_MESSAGES and not self._closed:
-            await self._writers.wait(again=again)
-            again = True
+            await self._writers.wait(place)
         self._inbox.append(message)
         self._readers.wake()
 

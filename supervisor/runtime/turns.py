@@ -10,25 +10,41 @@ from collections import deque
 class Turns:
     """Owns the futures of those who wait. Cancelling one that was woken already wakes the next: no turn is lost."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_last_place", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()  # by place
+        self._last_place = 0
 
     def __bool__(self) -> bool:
         """Somebody waits."""
         return bool(self._waiting)
 
-    async def wait(self, *, again: bool = False) -> None:
-        """Until woken; ``again``: was woken for nothing, and keeps its place at the front."""
+    def place(self) -> int:
+        """A place of one's own at the end of the line, to wait there as often as it takes."""
+        self._last_place += 1
+        return self._last_place
+
+    def is_next(self, place: int) -> bool:
+        """Nobody waits at an earlier place."""
+        return not self._waiting or place < self._waiting[0][0]
+
+    async def wait(self, place: int = 0) -> None:
+        """Until woken; at this place, where whoever was woken for nothing waits again, or at the end of the line."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._waiting.appendleft if again else self._waiting.append)(waiter)
+        entry = (place or self.place(), waiter)
+        if self.is_next(entry[0]):
+            self._waiting.appendleft(entry)
+        elif entry[0] > self._waiting[-1][0]:
+            self._waiting.append(entry)
+        else:  # several were woken for nothing: these are few, and at the front
+            self._waiting.insert(next(at for at, (other, _) in enumerate(self._waiting) if other > entry[0]), entry)
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
                 try:
-                    self._waiting.remove(waiter)
+                    self._waiting.remove(entry)
                 except ValueError:
                     pass
             else:
@@ -38,7 +54,7 @@ class Turns:
     def wake(self) -> None:
         """Wake the first who waits."""
         while self._waiting:
-            waiter = self._waiting.popleft()
+            _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return

@@ -55,6 +55,44 @@ async def test_a_large_body_comes_as_a_view_of_sealed_memory() -> None:
         assert answer.body.readonly
 
 
+async def test_the_event_loop_goes_on_while_a_large_body_is_copied() -> None:
+    async with echo() as (channel, _):
+        await channel.request(b"there")
+        loop, turns = asyncio.get_running_loop(), 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            next_turn[0] = loop.call_soon(turn)
+
+        next_turn = [loop.call_soon(turn)]
+        asked = await channel.ask(bytes(60 << 20))
+        next_turn[0].cancel()
+        assert turns > 2
+        assert (await asked).size == 60 << 20
+
+
+async def test_what_is_sent_while_a_large_body_is_copied_comes_after_it() -> None:
+    async with echo() as (channel, _):
+        await channel.request(b"there")
+        sizes = [5 << 20, 1, 6 << 20, 2, 100_000, 3]
+        senders = [asyncio.create_task(channel.send(bytes(size))) for size in sizes]
+        assert [(await channel.receive()).size for _ in sizes] == sizes
+        await asyncio.gather(*senders)
+
+
+async def test_a_sender_cancelled_while_its_body_is_copied_has_sent_nothing_and_passes_its_turn_on() -> None:
+    async with echo() as (channel, _):
+        await channel.request(b"there")
+        large, small = (asyncio.create_task(channel.send(bytes(size))) for size in (60 << 20, 7))
+        await asyncio.sleep(0)
+        assert channel._sealing
+        large.cancel()
+        assert (await channel.receive()).size == 7
+        await small
+        assert large.cancelled()
+
+
 async def test_descriptors_travel_to_the_job_and_back() -> None:
     async with echo() as (channel, _):
         reading, writing = os.pipe()
