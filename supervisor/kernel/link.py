@@ -13,7 +13,7 @@ import os
 from supervisor.errors import ConfigError
 from supervisor.kernel.descriptor import Descriptor
 from supervisor.kernel.native import PACKETS_END, Packets
-from supervisor.kernel.outbox import Outbox
+from supervisor.kernel.outbox import Outbox, close_all
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
 from supervisor.model.frames import (
@@ -192,6 +192,8 @@ class Link:
             self.fail(CLOSED_ITS_END)
         elif state < 0 and state != -errno.EINTR:
             self.fail(f"cannot be read from: {os.strerror(-state)}")
+        if self.broken:
+            close_all(self._packets.take_descriptors() or ())  # behind what broke the rules, or with an empty packet, which says the end
 
     def _receive_packets(self, length: int) -> None:
         """Packets without descriptors; raises :class:`ConfigError`. Plain messages are taken as they stand, until another one comes."""

@@ -96,8 +96,8 @@ class Member:
             found = answer.result()
             try:
                 self.channel.pass_answer(message, found.content, found.flags & (REPLY | ERROR), found.descriptors)
-            except OSError as error:
-                self.tell(message, frames.REFUSED, f"the answer cannot be carried: {error.strerror}")
+            except (ConfigError, OSError) as error:
+                self.tell(message, frames.REFUSED, f"the answer cannot be carried: {error}")
 
         answer.add_done_callback(done)
 

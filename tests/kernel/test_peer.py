@@ -382,6 +382,24 @@ def test_nobody_acknowledges_what_was_not_written_yet(answer: bool) -> None:
         os.close(write_end)
 
 
+@pytest.mark.parametrize(("before", "packet"), [(b"half a fra", frames.encode(DATA, 0, 1, b"", 0, 1)), (b"", b"")])
+def test_descriptors_that_come_with_what_breaks_the_rules_are_closed(before: bytes, packet: bytes) -> None:
+    """Behind it, or with an empty packet. Else whoever may connect again and again takes all that we can have."""
+    with raw_pair() as (ours, end):
+        link = Link(ours)
+        read_end, write_end = os.pipe()
+        if before:
+            end.write(before)
+        end.write(packet, (read_end,))
+        os.close(read_end)
+        link.fill()
+        assert link.broken
+        with pytest.raises(BrokenPipeError):
+            os.write(write_end, b"x")
+        os.close(write_end)
+        link.close()
+
+
 def test_what_holds_the_sender_s_memory_or_descriptors_is_acknowledged_at_once() -> None:
     """Else a sender of large bodies, which may have few on their way, waits for the late acknowledgement each time."""
     with two() as (a, b):

@@ -418,3 +418,14 @@ async def test_an_allow_function_that_raises_refuses_that_message_and_stops_nobo
             await sender.send(b"still here")
             assert (await here.exchange.receive()).body == b"still here"
     assert [type(error) for error in told] == [IndexError, IndexError]
+
+
+async def test_an_answer_with_more_descriptors_than_can_be_passed_on_is_told_to_whoever_asked() -> None:
+    async with hall() as here:
+        a, raw = here.join("a"), here.join_raw("b")
+        raw.hello()
+        asking = asyncio.ensure_future(a.request(b"?", to="b", timeout=LONG))
+        ((_, _, number, _, _, _),) = await asyncio.to_thread(raw.read)
+        raw.write(frames.encode(frames.DATA, frames.REPLY, number, b"", 0, frames.DESCRIPTORS_MAX), (0,) * frames.DESCRIPTORS_MAX)
+        with pytest.raises(ReplyError, match=r"refused: the answer cannot be carried: .* are more than"):
+            await asking
