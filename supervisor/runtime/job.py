@@ -204,16 +204,19 @@ class Job:
 
         Pausing a paused or finished job changes nothing. Returns when every task has stopped.
         """
+        self._supervisor.check_loop()
         self._execution.pause()
         self._rearm()
 
     async def resume(self) -> None:
         """Let a paused tree run on; without effect on one that is not paused."""
+        self._supervisor.check_loop()
         self._execution.resume()
         self._rearm()
 
     async def send_signal(self, number: int) -> bool:
         """Send a signal to the main process; False when it has ended."""
+        self._supervisor.check_loop()
         return self._execution.signal(number)
 
     async def kill(self) -> Outcome:
@@ -263,6 +266,7 @@ class Job:
         return True
 
     async def _stop(self, wait_ns: int, signal: int | None = None) -> Outcome:
+        self._supervisor.check_loop()
         self._execution.stop(wait_ns, signal=signal)
         self._settle()
         return await self.wait()

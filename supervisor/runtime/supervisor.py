@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import supervisor.control.watch
 import supervisor.kernel.diagnose
@@ -65,6 +66,7 @@ class Supervisor:
         self.log = EventLog()
         self._idle: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._closers: list[Closer] = []
         self._closing = False
         self._forking: tuple[LaunchPlan, bytes] | None = None  # the last plan that was forked, packed
@@ -90,6 +92,7 @@ class Supervisor:
             raise ClosedError("a supervisor is entered once")
         quicken(JobSpec, LaunchPlan, Exit, Usage, Evidence, Finding, Outcome)
         loop = self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         opening = loop.run_in_executor(None, Ground, self._cgroup)
         try:
             self._ground = await asyncio.shield(opening)
@@ -115,7 +118,7 @@ class Supervisor:
         """
         if self._engine is None:
             return
-        self._check_loop()
+        self.check_loop()
         trouble = await self._close_features(at_once)
         self._closing = True
         at_once = at_once or trouble is not None
@@ -286,7 +289,7 @@ class Supervisor:
         """``root``: where the job's cgroup is made, unless in our own; ``keep``: who takes over what it leaves behind."""
         if not self.is_open or self._engine is None or self._ground is None:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
-        self._check_loop()
+        self.check_loop()
         plan, host = self._ground.plan(spec)
         execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
         execution.guarded = True
@@ -316,17 +319,23 @@ class Supervisor:
     async def changed(self, job: Job, done: Callable[[], bool]) -> None:
         """Wait until ``done()`` is true; looked at after everything that happens to the job."""
         while not done():
-            waiter: asyncio.Future[None] = self._check_loop().create_future()
+            waiter: asyncio.Future[None] = self.check_loop().create_future()
             if job._waiters is None:
                 job._waiters = []
             job._waiters.append(waiter)
             await waiter
 
-    def _check_loop(self) -> asyncio.AbstractEventLoop:
-        """The running loop, which must be the one it was entered on: on another one everybody would wait for ever."""
+    def check_loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which must be the one it was entered on: on another one everybody would wait for ever.
+
+        A child forked from this process has a copy of us, and with it a hand on our jobs: leaving the scope there must not end them.
+        Raises :class:`ConfigError`.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             raise ConfigError("the supervisor and its jobs belong to another event loop: enter a supervisor on this one")
+        if os.getpid() != self._pid:
+            raise ConfigError("the supervisor and its jobs belong to the process that this one was forked from")
         return loop
 
     def _on_ready(self) -> None:

@@ -8,6 +8,8 @@ import gc
 import os
 import resource
 import select
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -432,10 +434,33 @@ async def test_another_event_loop_is_refused_instead_of_waiting_for_ever() -> No
         job = await sup.start(["sleep", "600"])
 
         async def elsewhere() -> None:
-            for use in (lambda: sup.run(["true"]), lambda: sup.start(["true"]), job.wait, sup.aclose):
+            for use in (lambda: sup.run(["true"]), lambda: sup.start(["true"]), job.wait, job.pause, job.kill, job.terminate, sup.aclose):
                 with pytest.raises(ConfigError, match="another event loop"):
                     await use()
 
         await asyncio.to_thread(asyncio.run, elsewhere())
         assert sup.jobs == (job,)
         assert (await sup.run(["true"])).verdict == "ok"
+
+
+def test_a_forked_child_that_unwinds_leaves_the_parent_s_jobs_alone() -> None:
+    """It has a copy of the scope, whose end would kill them."""
+    program = """
+import asyncio, os, sys
+from supervisor import Pool, Supervisor
+
+async def main():
+    async with Supervisor() as sup, Pool(1) as pool:
+        job = await sup.start(["sleep", "600"])
+        await pool.run(abs, -1)
+        worker = pool.processes
+        child = os.fork()
+        if child == 0:
+            sys.exit(0)
+        os.waitpid(child, 0)
+        print(job.state, (await sup.run(["true"])).verdict, await pool.run(abs, -2), pool.processes == worker)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    assert done.stdout == b"running ok 2 True\n"
