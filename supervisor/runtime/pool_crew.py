@@ -9,6 +9,7 @@ from mmap import mmap
 from time import monotonic_ns
 
 from supervisor.control.pool import CrashLoop, ahead, answered, ended, paced, to_dismiss, to_start, worn
+from supervisor.control.recovery import is_transient
 from supervisor.errors import BrokenError, ClosedError, JobFailed, TaskTimeoutError
 from supervisor.model.outcome import Outcome, Verdict
 from supervisor.model.value import replace
@@ -245,7 +246,11 @@ class Crew:
             worker.release()
             worker.forget_word()
             self._forget(worker)
-            self._break(f"no worker can be started: {error}", error, list(worker.held.values()))
+            held = list(worker.held.values())
+            if isinstance(error, OSError) and self._does_without("", error.errno):
+                self._give_back(held)
+            else:
+                self._break(f"no worker can be started: {error}", error, held)
             return
         finally:
             worker.born.set()
@@ -275,6 +280,10 @@ class Crew:
             elif not task.done():
                 back.append(task)
         worker.held.clear()
+        failed = outcome.error if outcome.verdict == Verdict.START_FAILED else None
+        if failed is not None and self._does_without(failed.stage, failed.errno):
+            self._give_back(back)
+            return
         self._queue.extendleft(reversed(back))
         if self.closed:
             self._turn_away(ClosedError("the pool was closed before the task began"))
@@ -289,6 +298,17 @@ class Crew:
         while self._queue and self._idle:
             self._feed(self._idle.pop())
         self.grow()
+        self._tell()
+
+    def _does_without(self, stage: str, number: int | None) -> bool:
+        """One worker less is no end: others live, and the next start may succeed (no descriptor was left, or no memory)."""
+        return bool(self._workers) and not self.closed and self.broken is None and is_transient(stage, number or 0)
+
+    def _give_back(self, tasks: Sequence[Task]) -> None:
+        """Tasks of a worker that could not be started, to those who live. The next task tries to start one again."""
+        self._queue.extendleft(reversed([task for task in tasks if not task.done()]))
+        while self._queue and self._idle:
+            self._feed(self._idle.pop())
         self._tell()
 
     def _break(self, why: str, cause: BaseException, more: Sequence[Task] = ()) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from _pickle import loads
+from contextlib import suppress
 
 from supervisor.kernel.fork_launch import template_fork
 from supervisor.worker.prepare import import_all, take_over

@@ -266,3 +266,19 @@ async def test_a_task_with_terms_whose_worker_died_before_it_goes_to_another() -
         for _ in range(3):
             os.kill(await pool.run(pool_tasks.pid), signal.SIGKILL)
             assert await pool.under(limit_nofile=100, timeout="20s").run(pool_tasks.add, 1) == 2
+
+
+async def test_a_shortage_of_descriptors_that_passes_ends_no_pool_whose_workers_live() -> None:
+    """Wherever the start of the second worker fails: the first one does all the work, and the second comes when it can."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for more in range(14):
+        async with Pool(2, idle_timeout="1min") as pool:
+            await pool.run(pool_tasks.pid)
+            await asyncio.sleep(0)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + more, hard))
+            try:
+                assert await asyncio.gather(*[pool.run(pool_tasks.nap, 0.02) for _ in range(4)]) == [0.02] * 4
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await asyncio.gather(*[pool.run(pool_tasks.nap, 0.05) for _ in range(4)])
+            assert len(pool.processes) == 2
