@@ -34,7 +34,8 @@ def main() -> None:
         import_all(loads(control.recv(MESSAGE_BYTES)))
         _end_threads()
     except BaseException as error:
-        control.send(told(error))
+        with suppress(BrokenPipeError):  # the pool is gone: nobody wants to know
+            control.send(told(error))
         control.close()
         return
     import ctypes  # after what was asked for, which may change the environment that it is loaded in
