@@ -59,6 +59,10 @@ int sup_engine_fd(struct sup_engine *engine); /* readable when sup_engine_poll h
 /* Wait up to timeout_ns (-1: for ever, 0: not at all) and report up to max events; one thread at a time. */
 int sup_engine_poll(struct sup_engine *engine, struct sup_event *ret_events, int max, int64_t timeout_ns);
 
+/* sup_spawn and sup_engine_adopt in one step, so that there is no moment at which a child exists that nobody watches. */
+int sup_engine_launch(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd, struct sup_child *ret_child);
+/* Watch a child that was made for this plan; one that cannot be watched is ended, its cgroup removed, and child says why. */
+int sup_engine_adopt(struct sup_engine *engine, uint64_t token, const void *plan, int cgroup_root_fd, struct sup_child *child);
 /* EXITED; owns pidfd from then on. cgroup_fd (or -1) is the job's cgroup, looked at as soon as it is reaped; borrowed. */
 int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd);
 int sup_engine_watch_empty(struct sup_engine *engine, uint64_t token, int events_fd); /* EMPTY at "populated 0"; owns the fd */
@@ -154,6 +158,7 @@ int sup_become_subreaper(void);
 int sup_landlock_abi(void);            /* the version of Landlock's interface, or -errno */
 int sup_pidfd_open(int pid);
 int sup_pidfd_send_signal(int pidfd, int signal);
+int sup_restarts_calls(int signal);    /* 1: its handler was installed with SA_RESTART, sigaction(2) */
 int sup_hard_rlimits(uint64_t ret_hard[16]); /* of this process, RLIM_INFINITY is the largest number */
 int sup_inotify_new(void);                        /* non-blocking, close-on-exec */
 int sup_inotify_add(int fd, const char *path);    /* a directory: what changes which file a name in it means; returns the watch */

@@ -137,8 +137,9 @@ static void child_ready(struct sup_engine *engine, struct watch *watch, uint32_t
     event->out_blocks = usage.ru_oublock;
     event->voluntary_switches = usage.ru_nvcsw;
     event->involuntary_switches = usage.ru_nivcsw;
-    look_at_cgroup(watch->cgroup_fd, event);
-    discard(engine, watch);
+    int cgroup_fd = watch->cgroup_fd;
+    discard(engine, watch); /* before the look: a process without descriptors left has this one again */
+    look_at_cgroup(cgroup_fd, event);
 }
 
 int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd)

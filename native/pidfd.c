@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * pidfds by raw system call: the libc wrappers (2.36) would raise the wheel's manylinux tag.
+ * pidfds by raw system call: the libc wrappers (2.36) would raise the wheel's manylinux tag. And what else there is about
+ * processes and signals that Python does not tell.
  */
 #include "ringfence.h"
 #include "syscalls.h"
 
 #include <linux/prctl.h>
+#include <signal.h>
 
 int sup_become_subreaper(void) { return (int)sup_sys5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 
 int sup_landlock_abi(void) { return (int)sup_sys3(__NR_landlock_create_ruleset, 0, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */); }
+
+int sup_restarts_calls(int signal)
+{
+    struct sigaction action;
+    return sigaction(signal, NULL, &action) == 0 && (action.sa_flags & SA_RESTART) != 0;
+}
 
 int sup_pidfd_open(int pid) { return (int)sup_sys2(__NR_pidfd_open, pid, 0); }
 

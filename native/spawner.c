@@ -91,9 +91,8 @@ int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *pla
 }
 
 /* A child that cannot be watched must not run on unseen. */
-static void undo_launch(struct launch_request *request, int error)
+static int undo_launch(const void *plan, int cgroup_root_fd, uint64_t token, struct sup_child *child, int error)
 {
-    struct sup_child *child = &request->child;
     sup_pidfd_send_signal(child->pidfd, SIGKILL);
     SUP_SYS(__NR_waitid, SUP_P_PIDFD, child->pidfd, NULL, WEXITED, NULL, 0);
     close(child->pidfd);
@@ -101,11 +100,24 @@ static void undo_launch(struct launch_request *request, int error)
         close(child->listener_fd);
     if (child->cgroup_fd >= 0) {
         close(child->cgroup_fd);
-        sup_remove_cgroup(request->plan, request->cgroup_root_fd, request->token);
+        sup_remove_cgroup(plan, cgroup_root_fd, token);
     }
     child->pid = child->pidfd = child->cgroup_fd = child->listener_fd = -1;
     child->stage = SUP_STAGE_CLONE;
     child->err = error;
+    return -error;
+}
+
+int sup_engine_adopt(struct sup_engine *engine, uint64_t token, const void *plan, int cgroup_root_fd, struct sup_child *child)
+{
+    int r = sup_engine_watch_child(engine, token, child->pidfd, child->cgroup_fd);
+    return r < 0 ? undo_launch(plan, cgroup_root_fd, token, child, -r) : 0;
+}
+
+int sup_engine_launch(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd, struct sup_child *child)
+{
+    int r = sup_spawn(plan, size, cgroup_root_fd, token, child);
+    return r < 0 ? r : sup_engine_adopt(engine, token, plan, cgroup_root_fd, child);
 }
 
 /* Report finished launches, and only then watch their exits: SPAWNED always comes first. */
@@ -117,11 +129,8 @@ void engine_report_launches(struct sup_engine *engine)
         pthread_mutex_unlock(&engine->lock);
         if (request == NULL)
             return;
-        if (request->child.err == 0) {
-            int r = sup_engine_watch_child(engine, request->token, request->child.pidfd, request->child.cgroup_fd);
-            if (r < 0)
-                undo_launch(request, -r);
-        }
+        if (request->child.err == 0)
+            sup_engine_adopt(engine, request->token, request->plan, request->cgroup_root_fd, &request->child);
         struct sup_event *event = engine_emit(engine, SUP_EVENT_SPAWNED, request->token);
         event->child = request->child;
         free(request);
@@ -141,7 +150,7 @@ void engine_stop_spawners(struct sup_engine *engine)
     struct launch_request *request;
     while ((request = pop(&engine->done, &engine->done_end)) != NULL) {
         if (request->child.err == 0)
-            undo_launch(request, ECANCELED);
+            undo_launch(request->plan, request->cgroup_root_fd, request->token, &request->child, ECANCELED);
         free(request);
     }
 }

@@ -59,13 +59,13 @@ class Foreground:
                 on_ready(event)
 
         if not self._adopts:
-            return run_execution(self.execution, on_event, on_launch)
+            return run_execution(self.execution, None, on_event, on_launch)
         # Without a cgroup: what a job sets free by killing its init helper comes to us, and ends with the job.
         from supervisor.kernel.strays import adopt, end_strays
 
         adopt()
         try:
-            return run_execution(self.execution, on_event, on_launch)
+            return run_execution(self.execution, None, on_event, on_launch)
         finally:
             end_strays()
 

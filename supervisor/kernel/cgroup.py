@@ -20,19 +20,25 @@ class Cgroup:
     """Owns the directory descriptor of one job's cgroup and, through it, the whole tree below.
 
     ``name`` is its directory below ``root_fd``. Every path goes through the descriptors, so nothing
-    that is renamed or replaced meanwhile can redirect a write.
+    that is renamed or replaced meanwhile can redirect a write. ``unread``: why a file was not read although
+    it may be there, empty when every one was.
     """
 
-    __slots__ = ("fd", "name", "root_fd")
+    __slots__ = ("fd", "name", "root_fd", "unread")
 
     def __init__(self, root_fd: int, name: str, fd: int) -> None:
         self.root_fd = root_fd
         self.name = name
         self.fd = fd
+        self.unread = ""
 
     def read(self, path: str) -> str | None:
-        """The text of a file of the tree, or None where the kernel or the controller lacks it."""
-        return native.read_at(self.fd, path)
+        """The text of a file of the tree, or None where the kernel or the controller lacks it, or :attr:`unread` says why."""
+        try:
+            return native.read_at(self.fd, path)
+        except OSError as error:
+            self.unread = f"{path}: {error.strerror}"
+            return None
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the tree; raises :class:`CgroupError`."""
@@ -42,8 +48,11 @@ class Cgroup:
             raise CgroupError(error.errno or 0, error.strerror or "", f"{self.name}/{path}", "write") from None
 
     def is_populated(self) -> bool:
-        """Some process of the tree is alive."""
-        return "populated 1" in (self.read("cgroup.events") or "")
+        """Some process of the tree is alive, as far as can be told."""
+        try:
+            return "populated 1" in (native.read_at(self.fd, "cgroup.events") or "")
+        except OSError:
+            return True
 
     def is_frozen(self) -> bool:
         """Every process of the tree has reached the freezer."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptor: a file descriptor that came with a message and is closed unless somebody takes it."""
+"""Descriptor: a file descriptor that is closed unless somebody takes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 class Descriptor:
-    """Owns one file descriptor (close-on-exec)."""
+    """Owns one file descriptor (close-on-exec), such as one that came with a message."""
 
     __slots__ = ("_fd",)
 
@@ -30,7 +30,10 @@ class Descriptor:
             os.close(fd)
 
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except AttributeError:  # no descriptor was ever made
+            pass
 
     def __repr__(self) -> str:
-        return f"<Descriptor {self._fd}>"
+        return f"<{type(self).__name__} {self._fd}>"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Final
 
-    from supervisor.kernel.native import Engine
+    from supervisor.kernel.held_signals import HeldSignals
     from supervisor.model.plan import LaunchPlan
 
 HELPER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ringfence-init")
@@ -152,27 +152,6 @@ class HelperLaunch:
 assert ALL_SIGNALS == (1 << 64) - 1  # the helper's hook above says it as -1, the same 64 bits
 
 
-def spawn(block: bytes, cgroup_root_fd: int, job: int) -> Any:
-    """Launch on the calling thread, into the directory ``job-<job>``; returns a ``struct sup_child``, whose ``err`` is not 0 on failure."""
-    child = ffi.new("struct sup_child *")
-    lib.sup_spawn(block, len(block), cgroup_root_fd, job, child)
-    return child
-
-
-def watch_or_undo(engine: Engine, job: int, child: Any, block: bytes, cgroup_root_fd: int) -> None:
-    """Watch the new child's exit; one that cannot be watched must not run on unseen. Raises OSError."""
-    try:
-        engine.watch_child(job, child.pidfd, child.cgroup_fd)
-    except OSError:
-        native.send_signal(child.pidfd, 9)
-        os.waitpid(child.pid, 0)
-        os.close(child.pidfd)
-        if child.listener_fd >= 0:
-            os.close(child.listener_fd)
-        _remove_cgroup(child, block, cgroup_root_fd, job)
-        raise
-
-
 def _remove_cgroup(child: Any, block: bytes, cgroup_root_fd: int, job: int) -> None:
     if child.cgroup_fd >= 0:
         os.close(child.cgroup_fd)
@@ -180,12 +159,15 @@ def _remove_cgroup(child: Any, block: bytes, cgroup_root_fd: int, job: int) -> N
         child.cgroup_fd = -1
 
 
-def spawn_forked(block: bytes, cgroup_root_fd: int, job: int, leaf: str, preexec: tuple[Callable[[], object], ...]) -> tuple[Any, str]:
+def spawn_forked(
+    block: bytes, cgroup_root_fd: int, job: int, leaf: str, preexec: tuple[Callable[[], object], ...], held: HeldSignals
+) -> tuple[Any, str]:
     """Launch with Python callables before the hooks: a real fork, so it costs what the parent's memory costs.
 
     The callables run in the child, single-threaded, in order. ``leaf`` is the cgroup that the child joins,
     below the directory of ``job``. Returns the ``struct sup_child`` and,
-    when a callable raised, its exception as text. Raises OSError when no process can be made.
+    when a callable raised, its exception as text. Raises OSError when no process can be made or watched, and what the
+    handler of a signal raises while the callables take their time; nothing is left then.
     """
     child = ffi.new("struct sup_child *")
     if lib.sup_prepare_cgroup(block, len(block), cgroup_root_fd, job, child) < 0:
@@ -199,29 +181,44 @@ def spawn_forked(block: bytes, cgroup_root_fd: int, job: int, leaf: str, preexec
         pipe = list(os.pipe2(os.O_CLOEXEC))
         native.check(lib.sup_socketpair(pair), "socketpair")
         pid = _fork_quietly()
-    except OSError:
+        if pid == 0:
+            _forked_child(block, procs_fd, pair[1], pipe[1], preexec, held)
+        os.close(pipe[1])
+        pipe[1] = -1
+        raw = _wait_for_exec(child, pid, pipe[0], held)
+        child.listener_fd = native.receive(pair[0], wait=False)[1]
+    except BaseException:
         _remove_cgroup(child, block, cgroup_root_fd, job)
+        raise
+    finally:
         for fd in (procs_fd, *pipe, *pair):
             if fd >= 0:
                 os.close(fd)
-        raise
-    if pid == 0:
-        _forked_child(block, procs_fd, pair[1], pipe[1], preexec)
-    os.close(pipe[1])
-    os.close(pair[1])
-    if procs_fd >= 0:
-        os.close(procs_fd)
-    child.pid = pid
-    child.pidfd = native.open_pidfd(pid)
-    with os.fdopen(pipe[0], "rb") as report:
-        raw = report.read()
     child.started_ns = native.now_ns()
     child.into_cgroup = 2
-    child.listener_fd = native.receive(pair[0], wait=False)[1]
-    os.close(pair[0])
     if not raw:
         return child, ""
     return child, _failed_fork(child, raw, block, cgroup_root_fd, job)
+
+
+def _wait_for_exec(child: Any, pid: int, report_fd: int, held: HeldSignals) -> bytes:
+    """What the child reports, nothing when it has become the program. Whatever is raised meanwhile, the child is ended first."""
+    try:
+        child.pidfd = native.open_pidfd(pid)
+        child.pid = pid
+        raw = b""
+        while True:
+            held.wait_readable(report_fd)
+            more = os.read(report_fd, 4096)
+            if not more:
+                return raw
+            raw += more
+    except BaseException:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        if child.pidfd >= 0:
+            os.close(child.pidfd)
+        raise
 
 
 def _fork_quietly() -> int:
@@ -233,9 +230,12 @@ def _fork_quietly() -> int:
         return os.fork()
 
 
-def _forked_child(block: bytes, procs_fd: int, listener_socket: int, report_fd: int, preexec: tuple[Callable[[], object], ...]) -> None:
+def _forked_child(
+    block: bytes, procs_fd: int, listener_socket: int, report_fd: int, preexec: tuple[Callable[[], object], ...], held: HeldSignals
+) -> None:
     try:
         try:
+            held.forked()
             for function in preexec:
                 function()
         except BaseException as error:

@@ -29,6 +29,9 @@ OUTPUT: Final[int] = lib.SUP_EVENT_OUTPUT
 DENIED: Final[int] = lib.SUP_EVENT_DENIED
 OUTPUT_ERROR: Final[int] = lib.SUP_EVENT_OUTPUT_ERROR
 
+#: Of a READY event that is no job's: a signal came, see held_signals.py.
+WAKE_TOKEN: Final = 0
+
 MAX_UINT64: Final = (1 << 64) - 1
 
 #: CLOCK_MONOTONIC in nanoseconds.
@@ -57,10 +60,21 @@ def _read(dir_fd: int, path: bytes) -> Any:
         size *= 16
 
 
+#: Errors that say nothing about a file: this process (EMFILE), the host (ENFILE) or the kernel (ENOMEM) has nothing left to read it with.
+EXHAUSTED: Final = (-24, -23, -12)
+
+
 def read_at(dir_fd: int, path: str) -> str | None:
-    """The text of one small file below ``dir_fd``, or None when it is missing or cannot be read."""
+    """The text of one small file below ``dir_fd``, or None when it is missing or cannot be read.
+
+    Raises OSError when that is not known, because no descriptor or no memory is left.
+    """
     found = _read(dir_fd, path.encode())
-    return None if isinstance(found, int) else str(found, "utf-8", "replace")
+    if not isinstance(found, int):
+        return str(found, "utf-8", "replace")
+    if found in EXHAUSTED:
+        check(found, path)
+    return None
 
 
 def write_at(dir_fd: int, path: str, text: str) -> None:
@@ -218,8 +232,18 @@ class Engine:
         check(lib.sup_engine_submit(self.pointer, token, kept, len(block), cgroup_root_fd))
         return kept
 
-    def watch_child(self, token: int, pidfd: int, cgroup_fd: int) -> None:
-        check(lib.sup_engine_watch_child(self.pointer, token, pidfd, cgroup_fd))
+    def launch(self, token: int, block: bytes, cgroup_root_fd: int) -> Any:
+        """Launch on the calling thread into the directory ``job-<token>``, and watch the exit.
+
+        Returns a ``struct sup_child``, whose ``err`` is not 0 when either failed; nothing is left then.
+        """
+        child = ffi.new("struct sup_child *")
+        lib.sup_engine_launch(self.pointer, token, block, len(block), cgroup_root_fd, child)
+        return child
+
+    def adopt(self, token: int, block: bytes, cgroup_root_fd: int, child: Any) -> None:
+        """Watch the exit of a child that was made for this block; one that cannot be watched is ended, and ``child.err`` says why."""
+        lib.sup_engine_adopt(self.pointer, token, block, cgroup_root_fd, child)
 
     def watch_empty(self, token: int, events_fd: int) -> None:
         check(lib.sup_engine_watch_empty(self.pointer, token, events_fd))

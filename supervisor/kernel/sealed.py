@@ -8,6 +8,7 @@ import mmap
 import os
 
 from supervisor.errors import ConfigError
+from supervisor.kernel.descriptor import Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,21 +22,21 @@ GET_SEALS: Final = 1034
 ALL_SEALS: Final = 0xF
 
 
-class Sealed:
+class Sealed(Descriptor):
     """Owns a memory file (memfd_create(2)) that is sealed against every change.
 
     One copy goes in; any number of receivers read it without another. The memory is charged to whoever
     sealed it and is freed with the last descriptor and view, also after SIGKILL.
     """
 
-    __slots__ = ("_fd", "_size", "_view")
+    __slots__ = ("_size", "_view")
 
     def __init__(self, body: ReadableBuffer) -> None:
         """Copy ``body`` in and seal it; raises OSError (no memory, no descriptors) and leaves nothing then."""
         raw = memoryview(body).cast("B")
         self._view: memoryview | None = None
         self._size = len(raw)
-        self._fd = os.memfd_create("ringfence-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        super().__init__(os.memfd_create("ringfence-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         try:
             while raw:
                 raw = raw[os.write(self._fd, raw) :]
@@ -68,9 +69,6 @@ class Sealed:
         made.close()
         raise ConfigError(problem)
 
-    def fileno(self) -> int:
-        return self._fd
-
     def __len__(self) -> int:
         return self._size
 
@@ -83,25 +81,8 @@ class Sealed:
                 self._view = memoryview(b"")
         return self._view
 
-    def detach(self) -> int:
-        """The descriptor, which the caller must close from now on."""
-        fd, self._fd = self._fd, -1
-        return fd
-
-    def close(self) -> None:
-        """Let the descriptor go; safe to call twice."""
-        fd = self.detach()
-        if fd >= 0:
-            os.close(fd)
-
     def __enter__(self) -> Sealed:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except AttributeError:  # no descriptor was ever made
-            pass

@@ -4,7 +4,9 @@
 A directory of ours carries a mark (the extended attribute ``user.ringfence``, Linux 5.7) that names its
 owner, and a lock (flock) that the kernel drops when the owner dies, however it dies. It is swept when the
 lock is free, or when the owner it names is gone for certain: a job can hold the lock, but not bring its
-supervisor back to life. What is not marked is somebody else's, whatever its name.
+supervisor back to life. What is not marked is somebody else's, whatever its name. Only an empty directory
+named after a process that is gone is removed without a mark, as rmdir(2) does it, which ends nobody: a
+supervisor was killed before it could leave one.
 """
 
 from __future__ import annotations
@@ -46,12 +48,7 @@ def mark(path: str) -> None:
         pass
 
 
-def is_marked(path: str) -> bool:
-    """The directory carries our mark."""
-    return _read_mark(path) != ""
-
-
-def _read_mark(path: str | int) -> str:
+def _read_mark(path: int) -> str:
     try:
         return os.getxattr(path, MARK).decode("ascii", "replace")
     except OSError:
@@ -91,9 +88,24 @@ def sweep(base: str) -> int:
         owner = _read_mark(fd)
         if owner and (native.lock(fd, wait=False) or _owner_is_gone(owner)):
             swept += _sweep_one(base, name, fd)
-        else:
-            os.close(fd)
+            continue
+        if not owner and _maker_is_gone(name) and native.lock(fd, wait=False):
+            swept += _remove_empty(os.path.join(base, name))
+        os.close(fd)
     return swept
+
+
+def _maker_is_gone(name: str) -> bool:
+    """No process here has the number in the name. One elsewhere that comes to lock what it has just made makes another."""
+    return not os.path.exists(f"/proc/{name.removeprefix(PREFIX).partition('-')[0]}")
+
+
+def _remove_empty(path: str) -> int:
+    try:
+        os.rmdir(path)
+    except OSError:  # processes or directories are in it: somebody else's, or gone
+        return 0
+    return 1
 
 
 def sweep_scopes(beside: str) -> int:

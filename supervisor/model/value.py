@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 else:
 
-    def dataclass_transform(**_: object):  # stands in for typing's at run time
+    def dataclass_transform(**_: object) -> Any:  # stands in for typing's at run time
         return lambda function: function
 
 

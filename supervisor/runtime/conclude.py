@@ -67,6 +67,8 @@ def conclude(
     if cgroup is not None and host.cgroup is not None:
         top = plan.cgroup_box if plan.cgroup_payload else ""
         read_cgroup(cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading, top)
+        if cgroup.unread:
+            end.warnings.append(f"some numbers are not known, and a limit that was hit may not be named: {cgroup.unread}")
     _read_streams(plan, streams, reading)
     end.warnings += streams.losses()
     for name, field in (("memory_max", "memory_peak_bytes"), ("tasks_max", "tasks_peak")):

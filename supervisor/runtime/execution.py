@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.cgroup import Cgroup
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.kernel.denials import Denials
+    from supervisor.kernel.held_signals import HeldSignals
     from supervisor.kernel.native import Engine
     from supervisor.model.host import Host
     from supervisor.model.limits import Limits
@@ -118,10 +119,13 @@ class Execution:
 
     # ---- launching ----
 
-    def launch(self) -> None:
-        """Launch on the calling thread (it sleeps until exec). Raises OSError; the streams are still to be closed then."""
+    def launch(self, held: HeldSignals | None) -> None:
+        """Launch on the calling thread (it sleeps until exec).
+
+        Raises what :meth:`Launching.launch` raises; the streams are still to be closed then.
+        """
         assert self._launching is not None
-        self._spawned(*self._launching.launch())
+        self._spawned(*self._launching.launch(held))
 
     def submit(self) -> None:
         """Launch on the engine's spawner threads; a SPAWNED event follows."""
@@ -167,7 +171,7 @@ class Execution:
         self._guard()
         if self.state == JobState.STARTING:
             self._become(JobState.RUNNING)
-        if self.causes:  # ended by somebody while it was starting
+        if self.causes and self._clock.kill_ns is None:  # ended by somebody while it was starting, and no grace period runs
             self.kill()
 
     def _fail(self, stage: str, number: int, index: int, message: str = "") -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 
 from supervisor.kernel.cgroup import Cgroup
-from supervisor.kernel.launch import HELPER, HelperLaunch, direct_block, spawn, spawn_forked, watch_or_undo
-from supervisor.kernel.native import STAGE_NUMBERS, STAGES
+from supervisor.kernel.launch import HELPER, HelperLaunch, direct_block, spawn_forked
+from supervisor.kernel.native import STAGES
 from supervisor.kernel.tree import CgroupTree, HelperTree
 
 TYPE_CHECKING = False
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from supervisor.kernel.cgroup_root import CgroupRoot
+    from supervisor.kernel.held_signals import HeldSignals
     from supervisor.kernel.native import Engine
     from supervisor.kernel.streams import Streams
     from supervisor.model.plan import LaunchPlan
@@ -58,39 +59,39 @@ class Launching:
         """The child is the job itself, not an init helper."""
         return self._helper is None
 
-    def launch(self) -> tuple[Any, str]:
+    def launch(self, held: HeldSignals | None) -> tuple[Any, str]:
         """Launch on the calling thread (it sleeps until exec) and watch the child.
 
-        Returns the ``struct sup_child`` and, when a Python hook raised, its exception as text. Raises OSError
-        when no process can be made or watched; everything is given back then.
+        ``held``: no handler may raise between the child's birth and the caller's note of it; only Python hooks need it. Returns the ``struct
+        sup_child`` and, when a Python hook raised, its exception as text. Raises OSError when a fork for Python hooks
+        fails, and what the handler of a signal raises while they run; everything is given back then.
         """
-        root_fd = -1 if self._root is None else self._root.fd
-        message = ""
+        root_fd = self._root_fd
+        if not self._spec.preexec:
+            return self._engine.launch(self._token, self._block, root_fd), ""
+        assert held is not None
         try:
-            if self._spec.preexec:
-                child, message = spawn_forked(self._block, root_fd, self._token, self._plan.cgroup_leaf, self._spec.preexec)
-            else:
-                child = spawn(self._block, root_fd, self._token)
-            if child.err == 0:
-                watch_or_undo(self._engine, self._token, child, self._block, root_fd)
-        except OSError:
+            child, message = spawn_forked(self._block, root_fd, self._token, self._plan.cgroup_leaf, self._spec.preexec, held)
+        except BaseException:
             self._let_go()
             if self._helper is not None:
                 os.close(self._helper.control_fd)
             raise
+        self.adopt(child)
         return child, message
+
+    @property
+    def _root_fd(self) -> int:
+        return -1 if self._root is None else self._root.fd
 
     def submit(self) -> None:
         """Launch on the engine's spawner threads; a SPAWNED event follows."""
-        self._alive = self._engine.submit(self._token, self._block, -1 if self._root is None else self._root.fd)
+        self._alive = self._engine.submit(self._token, self._block, self._root_fd)
 
     def adopt(self, child: Any) -> None:
-        """Watch a child that a template has forked; one that cannot be watched is ended, and ``child.err`` says why."""
+        """Watch a child that we or a template have forked; one that cannot be watched is ended, and ``child.err`` says why."""
         if child.err == 0:
-            try:
-                watch_or_undo(self._engine, self._token, child, self._block, -1 if self._root is None else self._root.fd)
-            except OSError as error:
-                child.stage, child.err = STAGE_NUMBERS["clone"], error.errno or 5
+            self._engine.adopt(self._token, self._block, self._root_fd, child)
 
     def _let_go(self) -> None:
         self._streams.release()

@@ -8,7 +8,7 @@ import os
 from supervisor.errors import InternalError
 from supervisor.kernel import native
 from supervisor.kernel.cgroup_root import CgroupRoot, NoCgroup, open_cgroup_root
-from supervisor.kernel.native import OUTPUT_END, Engine
+from supervisor.kernel.native import OUTPUT_END, READY, WAKE_TOKEN, Engine
 from supervisor.kernel.probe import block_devices, own_environment, read_host
 from supervisor.model.host import Host
 from supervisor.model.plan import SHARES, Environment, Frame, LaunchPlan, frame_key, make_environment, make_frame, make_plan
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
+    from supervisor.kernel.held_signals import HeldSignals
     from supervisor.model.outcome import Outcome
     from supervisor.model.spec import JobSpec
-    from supervisor.runtime.interrupt import HeldInterrupt
 
 
 FRAMES_KEPT: Final = 256
@@ -108,22 +108,25 @@ class Ground:
             self.root = None
 
 
-def drive(execution: Execution, on_event: Callable[[Any], None] | None = None, interrupt: HeldInterrupt | None = None) -> Outcome:
+def drive(
+    execution: Execution, held: HeldSignals | None, on_event: Callable[[Any], None] | None = None, *, ending: bool = False
+) -> Outcome:
     """Run the engine until the job has its outcome and its relayed output has gone out.
 
-    Events that are not the job's (signals, descriptors of the caller's) go to ``on_event``. A Ctrl-C
-    that ``interrupt`` holds ends the job.
+    Events that are not the job's (signals, descriptors of the caller's) go to ``on_event``. Handlers of signals that
+    ``held`` holds run here between two events, and what they raise is raised, unless the job is ``ending`` already.
     """
     engine = execution.engine
     while execution.outcome is None or execution.flushing:
-        if interrupt is not None and interrupt.came():
-            execution.stop(0)
-            continue
+        if held is not None and not ending:
+            held.deliver()
         due = execution.deadline_ns
         timeout = -1 if due is None else max(0, due - native.now_ns())
         for event in engine.poll(timeout):
             if event.token != execution.token:
-                if on_event is not None:
+                if held is not None and event.token == WAKE_TOKEN and event.kind == READY:
+                    held.woken()
+                elif on_event is not None:
                     on_event(event)
             elif event.kind != OUTPUT_END or execution.outcome is None:
                 execution.on_event(event)
@@ -138,11 +141,12 @@ def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
     """Run one job to its end on the calling thread and return its outcome.
 
     Raises :class:`UnsupportedError` and :class:`ConfigError` before anything is started. When the
-    caller is interrupted (KeyboardInterrupt), the job's tree is killed and waited for first.
+    caller is interrupted (KeyboardInterrupt, or what the handler of another signal raises), the job's tree is killed
+    and waited for first.
     """
-    from supervisor.runtime.interrupt import HeldInterrupt  # a command in the foreground watches its signals itself
+    from supervisor.kernel.held_signals import HeldSignals  # a command in the foreground watches its signals itself
 
-    with HeldInterrupt(wanted=not spec.preexec) as interrupt:  # a Python hook that hangs can be ended by Ctrl-C alone
+    with HeldSignals() as held:
         own = ground is None
         ground = ground or Ground()
         engine: Engine | None = None
@@ -151,7 +155,8 @@ def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
             plan, host = ground.plan(spec)
             if own:
                 ground.grant(plan)
-            return run_execution(Execution(engine, spec, plan, host, ground.root), interrupt=interrupt)
+            held.wake(engine)
+            return run_execution(Execution(engine, spec, plan, host, ground.root), held)
         finally:
             if engine is not None:
                 engine.close()
@@ -161,21 +166,24 @@ def run_spec(spec: JobSpec, ground: Ground | None = None) -> Outcome:
 
 def run_execution(
     execution: Execution,
+    held: HeldSignals | None,
     on_event: Callable[[Any], None] | None = None,
     on_launch: Callable[[], None] | None = None,
-    interrupt: HeldInterrupt | None = None,
 ) -> Outcome:
-    """Launch and drive one execution; whatever is raised meanwhile, its tree is ended and everything released first."""
+    """Launch and drive one execution; whatever is raised meanwhile, its tree is ended and everything released first.
+
+    ``held``: None for who watches signals itself, by descriptor, and has no Python hooks.
+    """
     try:
-        execution.launch()
+        execution.launch(held)
         if on_launch is not None:
             on_launch()
         import supervisor.runtime.conclude  # noqa: F401 - what only the end needs is loaded while the job runs
 
-        return drive(execution, on_event, interrupt)
+        return drive(execution, held, on_event)
     except BaseException:
         if execution.tree is not None and execution.outcome is None and not execution.ending:
             execution.stop(0)
-            drive(execution)
+            drive(execution, held, ending=True)
         execution.release()
         raise

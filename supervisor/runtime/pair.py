@@ -7,7 +7,8 @@ import os
 
 from supervisor.errors import ConfigError
 from supervisor.kernel import native
-from supervisor.kernel.native import OUTPUT_END, Engine
+from supervisor.kernel.held_signals import HeldSignals
+from supervisor.kernel.native import OUTPUT_END, READY, WAKE_TOKEN, Engine
 from supervisor.kernel.streams import open_pipe
 from supervisor.model.pair import FIRST, SECOND, PairOutcome
 from supervisor.model.spec import JobSpec
@@ -42,28 +43,30 @@ def run_pair(
     at least one of them ``wall_time_max``: two that wait for each other wait for ever.
 
     Raises :class:`ConfigError` and :class:`UnsupportedError` before anything is started. When the caller is
-    interrupted (KeyboardInterrupt) both trees are killed and waited for first.
+    interrupted (KeyboardInterrupt, or what the handler of another signal raises) both trees are killed and waited for first.
     """
     specs = [
         _spec(FIRST, first, {**options, **(first_options or {})}, bool(options or first_options)),
         _spec(SECOND, second, {**options, **(second_options or {})}, bool(options or second_options)),
     ]
-    ground = Ground()
-    pipes: list[int] = []
-    engine = None
-    try:
-        engine = Engine()
-        pipes += open_pipe()
-        pipes += open_pipe()
-        ends = ((pipes[2], pipes[1]), (pipes[0], pipes[3]))  # what each reads from and writes to
-        connected = [replace(spec, stdin=read, stdout=write) for spec, (read, write) in zip(specs, ends, strict=True)]
-        return _drive(_launched(engine, ground, connected, pipes))
-    finally:
-        if engine is not None:
-            engine.close()
-        for fd in pipes:
-            os.close(fd)
-        ground.close()
+    with HeldSignals() as held:
+        ground = Ground()
+        pipes: list[int] = []
+        engine = None
+        try:
+            engine = Engine()
+            held.wake(engine)
+            pipes += open_pipe()
+            pipes += open_pipe()
+            ends = ((pipes[2], pipes[1]), (pipes[0], pipes[3]))  # what each reads from and writes to
+            connected = [replace(spec, stdin=read, stdout=write) for spec, (read, write) in zip(specs, ends, strict=True)]
+            return _drive(_launched(engine, ground, connected, pipes, held), held)
+        finally:
+            if engine is not None:
+                engine.close()
+            for fd in pipes:
+                os.close(fd)
+            ground.close()
 
 
 def _spec(name: str, command: Command | JobSpec, options: Mapping[str, Any], has_options: bool) -> JobSpec:
@@ -77,7 +80,7 @@ def _spec(name: str, command: Command | JobSpec, options: Mapping[str, Any], has
     return command if isinstance(command, JobSpec) else make_spec(command, **options)
 
 
-def _launched(engine: Engine, ground: Ground, specs: list[JobSpec], pipes: list[int]) -> list[Execution]:
+def _launched(engine: Engine, ground: Ground, specs: list[JobSpec], pipes: list[int], held: HeldSignals) -> list[Execution]:
     """Both on their way, and none of the pipes' ends held by us any more; what fails ends the other too."""
     planned = [(spec, *ground.plan(spec)) for spec in specs]  # what cannot be enforced is known before anything runs
     executions: list[Execution] = []
@@ -85,21 +88,22 @@ def _launched(engine: Engine, ground: Ground, specs: list[JobSpec], pipes: list[
         for spec, plan, host in planned:
             executions.append(Execution(engine, spec, plan, host, ground.root))
         for execution in executions:
-            execution.launch()
+            execution.launch(held)
     except BaseException:
-        _end(executions)
+        _end(executions, held)
         raise
     while pipes:
         os.close(pipes.pop())
     return executions
 
 
-def _drive(executions: list[Execution]) -> PairOutcome:
+def _drive(executions: list[Execution], held: HeldSignals) -> PairOutcome:
     try:
         while any(_busy(execution) for execution in executions):
-            _turn(executions)
+            held.deliver()
+            _turn(executions, held)
     except BaseException:
-        _end(executions)
+        _end(executions, held)
         raise
     for execution in executions:
         execution.release()
@@ -124,12 +128,14 @@ def _earlier(first_ns: int, second_ns: int) -> str | None:
     return FIRST if first_ns <= second_ns else SECOND
 
 
-def _turn(executions: list[Execution]) -> None:
+def _turn(executions: list[Execution], held: HeldSignals) -> None:
     """One wake-up of the engine: everything it says goes to the job it is about."""
     due = [time for execution in executions if (time := execution.deadline_ns) is not None]
     timeout = max(0, min(due) - native.now_ns()) if due else -1
     by_token = {execution.token: execution for execution in executions}
     for event in executions[0].engine.poll(timeout):
+        if event.token == WAKE_TOKEN and event.kind == READY:
+            held.woken()
         execution = by_token.get(event.token)
         if execution is not None and (event.kind != OUTPUT_END or execution.outcome is None):
             execution.on_event(event)
@@ -138,12 +144,12 @@ def _turn(executions: list[Execution]) -> None:
         execution.on_time(now_ns)
 
 
-def _end(executions: list[Execution]) -> None:
+def _end(executions: list[Execution], held: HeldSignals) -> None:
     """Kill what runs, wait for it, and give everything back."""
     running = [execution for execution in executions if execution.tree is not None and execution.outcome is None and not execution.ending]
     for execution in running:
         execution.stop(0)
     while any(execution.outcome is None for execution in running):
-        _turn(running)
+        _turn(running, held)
     for execution in executions:
         execution.release()

@@ -10,6 +10,7 @@ import supervisor.control.watch
 import supervisor.kernel.diagnose
 import supervisor.runtime.conclude  # noqa: F401 - all that an end needs is loaded before: there may be no descriptor left then
 from supervisor.errors import ClosedError, ConfigError
+from supervisor.kernel.held_signals import Handlers, HeldSignals
 from supervisor.kernel.native import OUTPUT, OUTPUT_END, OUTPUT_ERROR, Engine
 from supervisor.model.classify import Evidence, Finding
 from supervisor.model.outcome import Exit, Outcome, Usage
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     Closer = Callable[[bool], Awaitable[object]]
 
 SPAWNERS = 2
+#: What comes from outside in the middle of anything; what the scope owns is given back all the same.
+INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 
 
 def _close_unused(opening: asyncio.Future[Ground]) -> None:
@@ -63,6 +66,7 @@ class Supervisor:
         self._ground: Ground | None = None
         self._engine: Engine | None = None
         self._jobs: dict[int, Job] = {}
+        self._handlers = Handlers()
         self.log = EventLog()
         self._idle: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,9 +104,10 @@ class Supervisor:
             opening.add_done_callback(_close_unused)
             raise
         try:
-            self._engine = Engine(events_per_poll=256)
-            self._engine.start_spawners(SPAWNERS)
-            loop.add_reader(self._engine.fileno(), self._on_ready)
+            with HeldSignals(self._handlers):
+                self._engine = Engine(events_per_poll=256)
+                self._engine.start_spawners(SPAWNERS)
+                loop.add_reader(self._engine.fileno(), self._on_ready)
         except BaseException:
             self._release()
             raise
@@ -114,30 +119,45 @@ class Supervisor:
     async def aclose(self, *, at_once: bool = False) -> None:
         """End every job, wait for all, release everything; safe to call twice.
 
-        Cancelled meanwhile, it kills what is left and finishes before the cancellation goes on.
+        Cancelled or interrupted meanwhile, it kills what is left and finishes before the cancellation goes on.
         """
         if self._engine is None:
             return
         self.check_loop()
         trouble = await self._close_features(at_once)
         self._closing = True
-        at_once = at_once or trouble is not None
-        for job in self.jobs:
-            job._execution.stop(0 if at_once else job._execution.spec.kill_grace_ns)
-            job._settle()
+        asked = False
+        while True:
+            try:
+                if not asked:
+                    asked = True
+                    self._end_jobs(at_once or trouble is not None)
+                await self._until_idle()
+                self._release()
+                break
+            except INTERRUPTIONS as request:
+                trouble = request
+                self._kill_jobs()
+        if trouble is not None:
+            raise trouble
+
+    def _end_jobs(self, at_once: bool) -> None:
+        with HeldSignals(self._handlers):
+            for job in self.jobs:
+                job._execution.stop(0 if at_once else job._execution.spec.kill_grace_ns)
+                job._settle()
+
+    def _kill_jobs(self) -> None:
+        with HeldSignals(self._handlers):
+            for job in self.jobs:
+                job._execution.kill()
+                job._settle()
+
+    async def _until_idle(self) -> None:
         while self._jobs:
             if self._idle is None or self._idle.done():
                 self._idle = asyncio.get_running_loop().create_future()
-            try:
-                await asyncio.wait([self._idle])  # which others may be waiting for as well
-            except asyncio.CancelledError as request:
-                trouble = request
-                for job in self.jobs:
-                    job._execution.kill()
-                    job._settle()
-        self._release()
-        if trouble is not None:
-            raise trouble
+            await asyncio.wait([self._idle])  # which others may be waiting for as well
 
     def on_close(self, closer: Closer) -> Callable[[], None]:
         """Have ``closer(at_once)`` awaited when the scope is left, before its jobs are stopped; the last one registered goes first.
@@ -159,7 +179,7 @@ class Supervisor:
             closer = self._closers[-1]
             try:
                 await closer(at_once or trouble is not None)
-            except asyncio.CancelledError as request:
+            except INTERRUPTIONS as request:
                 trouble = request
                 continue
             except Exception as error:
@@ -169,14 +189,15 @@ class Supervisor:
         return trouble
 
     def _release(self) -> None:
-        engine, ground = self._engine, self._ground
-        self.log.close()
-        self._engine = self._ground = None
-        if engine is not None:
-            asyncio.get_running_loop().remove_reader(engine.fileno())  # without effect when it was never added
-            engine.close()
-        if ground is not None:
-            ground.close()
+        with HeldSignals(self._handlers):
+            engine, ground = self._engine, self._ground
+            self.log.close()
+            self._engine = self._ground = None
+            if engine is not None:
+                asyncio.get_running_loop().remove_reader(engine.fileno())  # without effect when it was never added
+                engine.close()
+            if ground is not None:
+                ground.close()
 
     async def start(
         self,
@@ -203,7 +224,7 @@ class Supervisor:
         job = self._begin(args, text_mode(text, encoding, errors), options, pipes=True, pty=pty)
         try:
             await self.changed(job, lambda: job.state != JobState.STARTING)
-        except asyncio.CancelledError:
+        except BaseException:
             job._execution.stop(0)
             raise
         if isinstance(upstream, PipeReader):
@@ -291,21 +312,28 @@ class Supervisor:
             raise ClosedError("the supervisor is not open: use it inside 'async with'")
         self.check_loop()
         plan, host = self._ground.plan(spec)
-        execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
-        execution.guarded = True
-        execution.keep = keep
-        if terminal is not None:
-            execution.streams.talk_through(*terminal.take())
-        job = Job(self, execution, text)
+        job: Job | None = None
         try:
-            if spec.preexec:
-                execution.launch()
-            elif not forked:
-                execution.submit()
+            with HeldSignals(self._handlers) as held:  # until it is among our jobs
+                execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
+                execution.guarded = True
+                execution.keep = keep
+                if terminal is not None:
+                    execution.streams.talk_through(*terminal.take())
+                made = Job(self, execution, text)
+                try:
+                    if spec.preexec:
+                        execution.launch(held)
+                    elif not forked:
+                        execution.submit()
+                except BaseException:
+                    execution.release()
+                    raise
+                job = self._jobs[execution.token] = made
         except BaseException:
-            execution.release()
+            if job is not None:  # a signal's handler has raised, and nobody but us will know the job
+                job._execution.stop(0)
             raise
-        self._jobs[execution.token] = job
         if spec.preexec:
             job._settle()
         return job
@@ -339,6 +367,10 @@ class Supervisor:
         return loop
 
     def _on_ready(self) -> None:
+        with HeldSignals(self._handlers):  # what the engine says it says once
+            self._take_events()
+
+    def _take_events(self) -> None:
         assert self._engine is not None
         jobs = self._jobs
         touched: dict[int, Job] = {}

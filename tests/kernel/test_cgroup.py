@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,8 +21,12 @@ import supervisor
 from supervisor import CgroupError, ConfigError
 from supervisor.kernel.cgroup import Cgroup
 from supervisor.kernel.cgroup_root import CgroupRoot, open_cgroup_root
+from supervisor.kernel.held_signals import HeldSignals
+from supervisor.kernel.native import Engine
 from supervisor.kernel.sweep import sweep
 from supervisor.kernel.tree import CgroupTree, wait_frozen
+from supervisor.runtime.execution import Execution
+from supervisor.runtime.oneshot import Ground, run_execution
 
 pytestmark = pytest.mark.requires("cgroup")
 
@@ -136,6 +143,26 @@ def test_the_sweep_touches_nothing_that_only_has_a_name_like_ours() -> None:
             eventually(lambda: not stranger.exists() or _removed(str(stranger)))
 
 
+def test_an_empty_directory_named_after_a_dead_process_is_removed_without_a_mark() -> None:
+    """Its supervisor was killed before it could mark it. One that somebody holds, or that is named after the living, stays."""
+    base = facts.cgroup_base()
+    assert base is not None
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    left, held, young = (base / f"ringfence-{pid}-00000000{n}" for n, pid in ((1, gone.pid), (2, gone.pid), (3, os.getpid())))
+    for path in (left, held, young):
+        path.mkdir()
+    fd = os.open(held, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        sweep(str(base))
+        assert (left.exists(), held.exists(), young.exists()) == (False, True, True)
+    finally:
+        os.close(fd)
+        for path in (held, young):
+            path.rmdir()
+
+
 def test_the_sweep_leaves_the_living_and_strangers_alone(root: CgroupRoot) -> None:
     """Only our mark with a free lock is swept."""
     stranger = Path(root.base) / f"not-ours-{os.getpid()}"
@@ -146,6 +173,44 @@ def test_the_sweep_leaves_the_living_and_strangers_alone(root: CgroupRoot) -> No
     finally:
         stranger.rmdir()
     assert sweep("/no/such/folder") == 0
+
+
+def test_without_descriptors_nothing_is_taken_for_missing(cgroup: Cgroup) -> None:
+    """A file that cannot be opened is unread, and says why; what cannot be seen to be empty is not."""
+    with exhausted_descriptors():
+        assert cgroup.read("cgroup.procs") is None
+        assert cgroup.unread == "cgroup.procs: Too many open files"
+        assert cgroup.is_populated()
+    assert cgroup.read("no.such.file") is None and not cgroup.is_populated()
+
+
+def test_the_numbers_of_a_job_that_ends_without_descriptors_are_known(root: CgroupRoot) -> None:
+    """The one by which its end was watched is free by then."""
+    with contextlib.ExitStack() as stack, HeldSignals() as held:
+        ground = stack.enter_context(contextlib.closing(Ground()))
+        engine = stack.enter_context(contextlib.closing(Engine()))
+        plan, host = ground.plan(spec := supervisor.JobSpec(argv=["true"]))
+        execution = Execution(engine, spec, plan, host, ground.root)
+        supervisor.run(["true"])  # what is loaded once is loaded
+        outcome = run_execution(execution, held, on_launch=lambda: stack.enter_context(exhausted_descriptors()))
+    assert outcome.ok and outcome.sources["cpu_ns"] == "cgroup cpu.stat" and outcome.warnings == ()
+
+
+@contextlib.contextmanager
+def exhausted_descriptors() -> Iterator[None]:
+    """No descriptor can be had meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in taken:
+            os.close(fd)
 
 
 def test_kill_ends_every_process_below(cgroup: Cgroup) -> None:

@@ -34,6 +34,13 @@ def wait_for(engine: Engine, kind: int) -> Any:
                 return event
 
 
+def watch(engine: Engine, token: int, pid: int) -> None:
+    """Have the exit of a child of ours told."""
+    child = native.ffi.new("struct sup_child *", {"pid": pid, "pidfd": native.open_pidfd(pid), "cgroup_fd": -1, "listener_fd": -1})
+    engine.adopt(token, b"", -1, child)
+    assert child.err == 0
+
+
 def test_an_idle_engine_has_nothing_to_say(engine: Engine) -> None:
     """Polling without waiting returns at once, and the descriptor is not readable."""
     assert engine.poll(0) == []
@@ -53,7 +60,7 @@ def test_exits_are_events_with_the_token_of_the_child(engine: Engine) -> None:
     for command, code, detail in ((["/bin/sh", "-c", "exit 9"], 9, 0), (["/bin/sh", "-c", "kill -15 $$"], 15, 1)):
         token = engine.new_token()
         pid = os.posix_spawn(command[0], command, os.environ)
-        engine.watch_child(token, native.open_pidfd(pid), -1)
+        watch(engine, token, pid)
         event = wait_for(engine, EXITED)
         assert (event.token, event.code, event.detail) == (token, code, detail)
         assert event.time_ns <= native.now_ns() and event.maxrss_kib > 0
@@ -114,7 +121,7 @@ def test_an_empty_cgroup_is_an_event(engine: Engine) -> None:
 def test_the_engines_descriptor_becomes_readable_with_an_event(engine: Engine) -> None:
     """So that any event loop can wait on it."""
     pid = os.posix_spawn("/bin/true", ["true"], os.environ)
-    engine.watch_child(1, native.open_pidfd(pid), -1)
+    watch(engine, 1, pid)
     assert select.select([engine.fileno()], [], [], 20)[0]
     assert wait_for(engine, EXITED).code == 0
 

@@ -12,10 +12,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from sanitized import MEMORY, NATIVE, THREADS, assert_holds, build, claims_of
 
-HERE = Path(__file__).parent
-NATIVE = HERE.parent.parent / "native"
-CLAIMS = re.findall(r"^    X\((\w+)\)", (HERE / "claims.c").read_text(), re.MULTILINE)
+CLAIMS = claims_of("claims.c")
 THREADED = [name for name in CLAIMS if "thread" in name or "engine" in name or "output" in name]
 SOURCES = (
     "plan.c",
@@ -34,51 +33,16 @@ SOURCES = (
 )
 #: They run on a borrowed stack in another process's memory, where no sanitizer's run-time library may be called.
 CHILD_HALF = ("child.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c")
-FLAGS = "-std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wvla -Werror -fno-omit-frame-pointer".split()
-OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=0:abort_on_error=0",
-    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1",
-}
-
-
-def build(folder: Path, *sanitizers: str) -> Path:
-    """claims.c with the native sources, all warnings errors."""
-    compiler = os.environ.get("CC", "cc")
-    made = folder / "claims"
-    for command in (
-        *([compiler, *FLAGS, "-I", str(NATIVE), "-c", str(NATIVE / name), "-o", str(folder / f"{name}.o")] for name in CHILD_HALF),
-        [
-            compiler,
-            *FLAGS,
-            *sanitizers,
-            "-I",
-            str(NATIVE),
-            str(HERE / "claims.c"),
-            *[str(NATIVE / name) for name in SOURCES],
-            *[str(folder / f"{name}.o") for name in CHILD_HALF],
-            "-o",
-            str(made),
-        ],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return made
-
-
-def assert_holds(program: Path, claim: str) -> None:
-    done = subprocess.run([str(program), claim], capture_output=True, text=True, check=False, env={**os.environ, **OPTIONS}, timeout=55)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 @pytest.fixture(scope="session")
 def memory_checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("memory"), "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    return build(tmp_path_factory.mktemp("memory"), MEMORY, "claims.c", SOURCES, CHILD_HALF)
 
 
 @pytest.fixture(scope="session")
 def thread_checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("thread"), "-fsanitize=thread")
+    return build(tmp_path_factory.mktemp("thread"), THREADS, "claims.c", SOURCES, CHILD_HALF)
 
 
 @pytest.mark.requires("sanitizers")

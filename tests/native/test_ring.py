@@ -1,38 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ring without Python, under the sanitizers of test_native.py; ring_claims.c holds the claims."""
+"""The ring without Python, under the sanitizers; ring_claims.c holds the claims."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
-from test_native import FLAGS, NATIVE, assert_holds
+from sanitized import MEMORY, THREADS, assert_holds, build, claims_of
 
-HERE = Path(__file__).parent
-CLAIMS = re.findall(r"^    X\((\w+)\)", (HERE / "ring_claims.c").read_text(), re.MULTILINE)
-
-
-def build(folder: Path, *sanitizers: str) -> Path:
-    """ring_claims.c with the ring, all warnings errors."""
-    made = folder / "ring_claims"
-    sources = [HERE / "ring_claims.c", NATIVE / "ring.c", NATIVE / "ring_map.c"]
-    command = [os.environ.get("CC", "cc"), *FLAGS, *sanitizers, "-I", str(NATIVE), *map(str, sources), "-o", str(made)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return made
+CLAIMS = claims_of("ring_claims.c")
+SOURCES = ("ring.c", "ring_map.c")
 
 
 @pytest.fixture(scope="session")
 def memory_checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("ring-memory"), "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    return build(tmp_path_factory.mktemp("ring-memory"), MEMORY, "ring_claims.c", SOURCES)
 
 
 @pytest.fixture(scope="session")
 def thread_checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("ring-thread"), "-fsanitize=thread")
+    return build(tmp_path_factory.mktemp("ring-thread"), THREADS, "ring_claims.c", SOURCES)
 
 
 @pytest.mark.requires("sanitizers")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python's signal handlers, held back while something is done that must not be torn in two."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal itself imports enum
+import os
+import sys
+from _thread import get_native_id
+
+from supervisor.kernel.native import WAKE_TOKEN, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from supervisor.kernel.native import Engine
+
+#: All that can have a handler: not KILL and STOP, and not the two that the threads' library keeps for itself.
+NUMBERS: Final = tuple([number for number in range(1, 65) if number not in (9, 19, 32, 33)])
+
+
+class Handlers:
+    """The Python handlers as they were when somebody last looked, so that looking again is quick."""
+
+    __slots__ = ("_found", "own", "restarting")
+
+    def __init__(self) -> None:
+        self._found: tuple[Any, ...] = ()
+        self.own: dict[int, Any] = {}  # by the number of their signal
+        self.restarting: frozenset[int] = frozenset()  # those after which system calls go on (SA_RESTART), which signal.signal takes away
+
+    def look(self) -> None:
+        """Take note of what is there now."""
+        found = tuple(map(_signal.getsignal, NUMBERS))
+        if found != self._found:
+            self.own = {number: handler for number, handler in zip(NUMBERS, found, strict=True) if callable(handler)}
+            self.restarting = frozenset([number for number in self.own if lib.sup_restarts_calls(number)])
+            self._found = found
+
+
+class HeldSignals:
+    """Owns Python's handling of signals for a while: one that comes is noted, and its handler runs at :meth:`deliver` or at the end.
+
+    Python runs a handler between any two instructions of the main thread, and what it raises, such as the
+    KeyboardInterrupt of Ctrl-C, comes out there: also between a clone and the line that would have remembered
+    the child. On another thread nothing is done: handlers do not run there. A second signal within the few
+    instructions at the ``with``'s two ends may leave a handler in our hands; it runs all the same.
+    """
+
+    __slots__ = ("_handlers", "_holding", "_noted", "_own", "_pipe", "_wake_before")
+
+    def __init__(self, handlers: Handlers | None = None) -> None:
+        """``handlers``: of somebody who holds signals often."""
+        self._handlers = handlers or Handlers()
+        self._holding = True
+        self._noted: list[int] = []
+        self._own: dict[int, Any] = {}
+        self._pipe: tuple[int, int] | None = None
+        self._wake_before = -1
+
+    def __enter__(self) -> HeldSignals:
+        if get_native_id() != os.getpid():
+            return self
+        try:
+            self._handlers.look()
+            self._own = self._handlers.own
+            for number in self._own:
+                _signal.signal(number, self._note)
+        except BaseException as error:  # of a handler that was not held yet
+            raise self._put_back() or error from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pipe is not None:
+            self._stop_waking()
+        if self._own and (trouble := self._put_back()) is not None:
+            raise trouble
+
+    def _note(self, number: int, frame: object) -> None:
+        if self._holding:
+            self._noted.append(number)
+        else:
+            self._own[number](number, frame)
+
+    def _put_back(self) -> BaseException | None:
+        """Run the handlers of what came, and put each where it was unless another took its place; the last thing that one raised.
+
+        Python looks for signals at calls and at the ends of loops: the last of these is inside of the ``try``.
+        """
+        trouble: BaseException | None = None
+        left = list(self._own.items())
+        while True:
+            try:
+                self._holding = False
+                self.deliver()
+                while left:
+                    number, handler = left[-1]
+                    if _signal.getsignal(number) == self._note:
+                        _signal.signal(number, handler)
+                        if number in self._handlers.restarting:
+                            _signal.siginterrupt(number, False)
+                    left.pop()
+                break
+            except BaseException as error:
+                trouble = error
+        return trouble
+
+    def deliver(self) -> None:
+        """Run the handlers of what came, in its order. Raises what they raise; what came behind waits for the next call."""
+        while self._noted:
+            number = self._noted.pop(0)
+            self._own[number](number, sys._getframe())
+
+    def forked(self) -> None:
+        """In the child of a fork: what came was for the parent, and handlers run at once."""
+        self._noted.clear()
+        self._holding = False
+
+    # ---- a wait that a signal ends, also one that comes right before it ----
+
+    def wake(self, engine: Engine) -> None:
+        """Have a signal end the engine's poll by a READY event with WAKE_TOKEN, to be answered with :meth:`woken`. Raises OSError."""
+        if self._own:
+            self._open_pipe()
+            assert self._pipe is not None
+            engine.watch_ready(WAKE_TOKEN, self._pipe[0])
+
+    def wait_readable(self, fd: int) -> None:
+        """Until there is something to read. Handlers run meanwhile; raises what they raise, and OSError without descriptors."""
+        import select
+
+        passing = self._pipe is None and bool(self._own)
+        if passing:
+            self._open_pipe()
+        try:
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            if self._pipe is not None:
+                poller.register(self._pipe[0], select.POLLIN)
+            while True:
+                self.deliver()
+                if fd in [found for found, _ in poller.poll()]:
+                    return
+                self.woken()
+        finally:
+            if passing:
+                self._stop_waking()
+
+    def _open_pipe(self) -> None:
+        """Python writes a byte to it for every signal; an event loop that has the place of it gets the bytes from us."""
+        self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake_before = _signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+
+    def woken(self) -> None:
+        """The pipe is read empty."""
+        if self._pipe is not None:
+            self._pass_on(self._pipe[0])
+
+    def _pass_on(self, fd: int) -> None:
+        try:
+            raw = os.read(fd, 4096)
+            if self._wake_before >= 0:
+                os.write(self._wake_before, raw)
+        except OSError:
+            return  # nothing came, or whoever had the place before has more than enough
+
+    def _stop_waking(self) -> None:
+        assert self._pipe is not None
+        _signal.set_wakeup_fd(self._wake_before)
+        if self._wake_before >= 0:
+            self._pass_on(self._pipe[0])
+        for fd in self._pipe:
+            os.close(fd)
+        self._pipe = None

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals whose Python handlers raise: whenever one comes, no job is lost, and what was done before is done.
+
+That no child, no cgroup and no descriptor is left is checked after every test, see conftest.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from programs import python, sh
+from waiting import Line
+
+import supervisor
+from supervisor.kernel.held_signals import HeldSignals
+from supervisor.kernel.native import Engine, lib
+from supervisor.runtime.execution import Execution
+from supervisor.runtime.oneshot import Ground, run_execution
+
+
+class Raised(BaseException):
+    """What the handlers here raise."""
+
+
+@pytest.fixture(params=["SIGUSR1", "SIGINT", "SIGRTMAX"])
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal whose handler raises."""
+    with raising(signal.Signals[request.param]) as number:
+        yield number
+
+
+@contextmanager
+def raising(number: signal.Signals) -> Iterator[signal.Signals]:
+    def handler(*_: object) -> None:
+        raise Raised
+
+    before = signal.signal(number, handler)
+    try:
+        yield number
+        assert signal.getsignal(number) is handler, "it is back in its place"
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
+def at_native_call(at: int, act: Callable[[], object], event: str = "c_return", of: str = "sup_") -> Iterator[list[str]]:
+    """Act at the call of this number into native code; the calls so far."""
+    calls: list[str] = []
+
+    def look(_: object, kind: str, called: Any) -> None:
+        if kind == event and called.__name__.startswith(of):
+            calls.append(called.__name__)
+            if len(calls) == at:
+                act()
+
+    sys.setprofile(look)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+def test_a_signal_after_any_native_call_of_a_run_raises_and_leaves_nothing(number: signal.Signals) -> None:
+    """The one that has just made the child among them."""
+    for at in range(1, 1000):
+        with at_native_call(at, lambda: signal.raise_signal(number)) as calls:
+            if len(calls) < at:
+                try:
+                    supervisor.run(["true"])
+                except Raised:
+                    continue
+        assert at > 5 and "sup_engine_launch" in calls
+        break
+
+
+def test_a_signal_after_any_native_call_of_a_supervisor_leaves_nothing(number: signal.Signals) -> None:
+    """A second Ctrl-C raises in the middle of an event loop's work: the scope still ends every job of its own."""
+
+    def handler(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        signal.signal(number, handler)  # asyncio has one of its own for Ctrl-C
+        async with supervisor.Supervisor() as sup:
+            jobs = [await sup.start(["sleep", "0.01"]) for _ in range(2)]
+            for job in jobs:
+                await job.wait()
+
+    before = signal.getsignal(number)
+    for at in range(1, 1000):
+        with at_native_call(at, lambda: signal.raise_signal(number)) as calls:
+            try:
+                asyncio.run(main())
+            except KeyboardInterrupt:
+                continue
+            finally:
+                signal.signal(number, before)
+        assert at > 10 and "sup_engine_submit" in calls
+        break
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("pair", [False, True], ids=["run", "run_pair"])
+def test_signals_at_random_moments_of_many_starts_leave_nothing(pair: bool) -> None:
+    """A timer whose handler raises, aimed at every part of a run; both ends are seen."""
+    assert storm(300, 4e-3, lambda: supervisor.run_pair(["true"], ["true"]) if pair else supervisor.run(["true"], input=b"x")) > 20
+
+
+def storm(count: int, longest: float, work: Callable[[], object]) -> int:
+    """Do it so often while a timer's handler raises after up to so many seconds; how often it raised in time."""
+    generator = random.Random(20261125)
+    raised = 0
+    work()  # what is imported at the first time is imported
+    with raising(signal.SIGALRM):
+        for _ in range(count):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, generator.uniform(1e-5, longest))
+                work()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Raised:
+                raised += 1
+    return raised
+
+
+def test_signals_at_random_moments_of_starts_with_python_hooks_leave_nothing() -> None:
+    """There the child exists before native code knows it."""
+    assert storm(100, 2e-2, lambda: supervisor.run(["true"], preexec=[lambda: None])) > 10
+
+
+def test_a_python_hook_that_hangs_is_ended_with_its_child(number: signal.Signals) -> None:
+    """The child waits in the hook for ever; the handler's exception comes out at once."""
+    with Line() as line:
+        parent = os.getpid()
+
+        def hang() -> None:
+            os.kill(parent, number)
+            time.sleep(600)
+
+        begun = time.monotonic()
+        with pytest.raises(Raised):
+            supervisor.run(["true"], preexec=[hang], pass_fds=[line.end])
+        assert time.monotonic() - begun < 60
+
+
+def test_without_descriptors_a_forked_child_is_not_left() -> None:
+    """Whichever of the launch's descriptors is the first that cannot be had, its pidfd among them."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    supervisor.run(["true"], preexec=[lambda: None])  # what is loaded once is loaded
+    refused = 0
+    for spare in range(64):
+        fd = os.dup(0)
+        os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fd + spare, before[1]))
+        try:
+            outcome = supervisor.run(["true"], preexec=[lambda: None])
+            if outcome.ok:
+                break
+            refused += 1
+        except (OSError, supervisor.SupervisorError):
+            refused += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert 3 < refused < 63
+
+
+def test_a_signal_right_before_the_wait_is_not_slept_through(number: signal.Signals) -> None:
+    """Between our last look and the kernel's: the run ends all the same, long before the job would."""
+    begun = time.monotonic()
+    with at_native_call(1, lambda: signal.raise_signal(number), event="c_call", of="sup_engine_poll"), pytest.raises(Raised):
+        supervisor.run(["sleep", "600"])
+    assert time.monotonic() - begun < 30
+
+
+def test_an_event_loops_own_signals_reach_it_after_a_run_in_it() -> None:
+    """asyncio hears of a signal by its wake-up descriptor, which was ours meanwhile."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        heard = loop.create_future()
+        loop.add_signal_handler(signal.SIGUSR1, heard.set_result, "heard")
+        assert lib.sup_restarts_calls(signal.SIGUSR1) == 1
+        assert supervisor.run(sh("kill -USR1 $1", os.getpid())).ok
+        assert lib.sup_restarts_calls(signal.SIGUSR1) == 1
+        assert await asyncio.wait_for(heard, 20) == "heard"
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    asyncio.run(main())
+
+
+def test_a_handler_that_installs_another_one_is_obeyed() -> None:
+    """What it put in its place stays there."""
+    heard: list[str] = []
+
+    def first(*_: object) -> None:
+        heard.append("first")
+        signal.signal(signal.SIGUSR1, second)
+
+    def second(*_: object) -> None:
+        heard.append("second")
+
+    before = signal.signal(signal.SIGUSR1, first)
+    try:
+        assert supervisor.run(sh("kill -USR1 $1; sleep 0.2; kill -USR1 $1", os.getpid())).ok
+        assert signal.getsignal(signal.SIGUSR1) is second and heard == ["first", "second"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("no_cgroup")
+def test_a_stop_while_the_helper_starts_the_job_keeps_its_grace() -> None:
+    """The job may run before we hear that it does: a polite stop in between is a polite stop."""
+    code = "import os, signal, sys\nsignal.signal(15, lambda *_: os._exit(41))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+    with Line() as line, HeldSignals() as held:
+        ground = Ground()
+        engine = Engine()
+        try:
+            plan, host = ground.plan(spec := supervisor.JobSpec(argv=python(code, line.end), pass_fds=(line.end,)))
+            execution = Execution(engine, spec, plan, host, ground.root)
+
+            def stop() -> None:
+                assert line.read() == "ready" and execution.state == "starting"
+                execution.stop(20_000_000_000)
+
+            outcome = run_execution(execution, held, on_launch=stop)
+        finally:
+            engine.close()
+            ground.close()
+    assert (outcome.verdict, outcome.exit.code) == ("cancelled", 41)
