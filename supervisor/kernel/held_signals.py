@@ -20,18 +20,27 @@ if TYPE_CHECKING:
 NUMBERS: Final = tuple([number for number in range(1, 65) if number not in (9, 19, 32, 33)])
 
 
-class Handlers:
-    """The Python handlers as they were when somebody last looked, so that looking again is quick."""
+#: Who looks for handlers again within this time finds those from before: most of what holding costs is that look.
+LOOK_AGAIN_NS: Final = 1_000_000
 
-    __slots__ = ("_found", "own", "restarting")
+
+class Handlers:
+    """The Python handlers as they were at the last look, for somebody who holds signals often."""
+
+    __slots__ = ("_found", "_looked_ns", "own", "restarting")
 
     def __init__(self) -> None:
         self._found: tuple[Any, ...] = ()
+        self._looked_ns = 0
         self.own: dict[int, Any] = {}  # by the number of their signal
         self.restarting: frozenset[int] = frozenset()  # those after which system calls go on (SA_RESTART), which signal.signal takes away
 
     def look(self) -> None:
-        """Take note of what is there now."""
+        """Take note of what is there now; one that was installed in the last millisecond may not be seen."""
+        now_ns = lib.sup_now()
+        if now_ns - self._looked_ns < LOOK_AGAIN_NS:
+            return
+        self._looked_ns = now_ns
         found = tuple(map(_signal.getsignal, NUMBERS))
         if found != self._found:
             self.own = {number: handler for number, handler in zip(NUMBERS, found, strict=True) if callable(handler)}
@@ -64,9 +73,11 @@ class HeldSignals:
             return self
         try:
             self._handlers.look()
-            self._own = self._handlers.own
-            for number in self._own:
-                _signal.signal(number, self._note)
+            for number, handler in self._handlers.own.items():
+                self._own[number] = handler
+                before = _signal.signal(number, self._note)
+                if before is not handler:
+                    self._replaced(number, before)
         except BaseException as error:  # of a handler that was not held yet
             raise self._put_back() or error from None
         return self
@@ -76,6 +87,15 @@ class HeldSignals:
             self._stop_waking()
         if self._own and (trouble := self._put_back()) is not None:
             raise trouble
+
+    def _replaced(self, number: int, before: Any) -> None:
+        """It was not what was there at the last look."""
+        if callable(before):
+            self._own[number] = before
+            return
+        del self._own[number]
+        if before is not None:  # the default, or to be ignored
+            _signal.signal(number, before)
 
     def _note(self, number: int, frame: object) -> None:
         if self._holding:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.cgroup import Cgroup
     from supervisor.kernel.cgroup_root import CgroupRoot
+    from supervisor.kernel.fork_launch import ForkLaunch
     from supervisor.kernel.pty import PseudoTerminal
     from supervisor.model.host import Host
     from supervisor.runtime.event_log import EventReader
@@ -280,17 +281,23 @@ class Supervisor:
         plan = execution.plan
         if self._forking is None or self._forking[0] is not plan:
             self._forking = (plan, fork_block(plan))
-        launch = ForkLaunch(plan, self._forking[1], self._ground.root.fd, execution.token)
-        if launch.child.err != 0:
-            self._adopt(job, launch.child)
-        else:
-            fork(self._forking[1], launch.leaf_fd).add_done_callback(lambda done: self._adopt(job, launch.forked(*done.result())))
+        with HeldSignals(self._handlers):
+            launch = ForkLaunch(plan, self._forking[1], self._ground.root.fd, execution.token)
+            if launch.child.err != 0:
+                self._adopt(job, launch.child)
+            else:
+                forked = fork(self._forking[1], launch.leaf_fd)
+                forked.add_done_callback(lambda done: self._adopt_forked(job, launch, *done.result()))
         try:
             await self.changed(job, lambda: job.state != JobState.STARTING)
         except asyncio.CancelledError:
             execution.stop(0)
             raise
         return job
+
+    def _adopt_forked(self, job: Job, launch: ForkLaunch, pid: int, stage: int, number: int, index: int) -> None:
+        with HeldSignals(self._handlers):
+            self._adopt(job, launch.forked(pid, stage, number, index))
 
     def _adopt(self, job: Job, child: Any) -> None:
         job._execution.adopt(child)

@@ -22,7 +22,7 @@ from programs import python, sh
 from waiting import Line
 
 import supervisor
-from supervisor.kernel.held_signals import HeldSignals
+from supervisor.kernel.held_signals import Handlers, HeldSignals
 from supervisor.kernel.native import Engine, lib
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.oneshot import Ground, run_execution
@@ -212,6 +212,21 @@ def test_a_handler_that_installs_another_one_is_obeyed() -> None:
     try:
         assert supervisor.run(sh("kill -USR1 $1; sleep 0.2; kill -USR1 $1", os.getpid())).ok
         assert signal.getsignal(signal.SIGUSR1) is second and heard == ["first", "second"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_that_was_installed_just_now_is_put_back_and_no_other() -> None:
+    """Who holds signals often does not look at every one each time."""
+    handlers = Handlers()
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        for _ in range(100):
+            for handler in (lambda *_: None, signal.SIG_IGN, lambda *_: None, signal.SIG_DFL):
+                signal.signal(signal.SIGUSR1, handler)
+                with HeldSignals(handlers):
+                    pass
+                assert signal.getsignal(signal.SIGUSR1) is handler
     finally:
         signal.signal(signal.SIGUSR1, before)
 
