@@ -62,8 +62,8 @@ class Launching:
     def launch(self, held: HeldSignals | None) -> tuple[Any, str]:
         """Launch on the calling thread (it sleeps until exec) and watch the child.
 
-        ``held``: no handler may raise between the child's birth and the caller's note of it; only Python hooks need it. Returns the ``struct
-        sup_child`` and, when a Python hook raised, its exception as text. Raises OSError when a fork for Python hooks
+        ``held``: no handler may raise between the child's birth and the caller's note of it; only Python hooks need it. Returns the
+        ``struct sup_child`` and, when a Python hook raised, its exception as text. Raises OSError when a fork for Python hooks
         fails, and what the handler of a signal raises while they run; everything is given back then.
         """
         root_fd = self._root_fd
