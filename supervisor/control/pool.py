@@ -111,9 +111,12 @@ def is_kill(outcome: Outcome) -> bool:
 
 
 def paced(task_ns: int, answers: int, elapsed_ns: int) -> int:
-    """The time of one task, after ``answers`` came within ``elapsed_ns``; slower counts at once, quicker little by little."""
+    """The time of one task, after ``answers`` came within ``elapsed_ns``; slower counts at once, quicker within a few answers.
+
+    Not later: where others keep the processors busy, a worker that had to wait for one looks slow again and again.
+    """
     seen = elapsed_ns // max(1, answers)
-    return seen if seen > task_ns else (3 * task_ns + seen) // 4
+    return seen if seen > task_ns else (task_ns + 3 * seen) // 4
 
 
 def ahead(task_ns: int, waiting: int, workers: int) -> int:
