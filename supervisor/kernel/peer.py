@@ -54,8 +54,12 @@ def connect(terms: Terms = Terms()) -> Peer:
 
 
 def body_of(body: Body) -> bytes | Sealed:
-    """What is sent, as something that its owner cannot change meanwhile."""
-    return body if isinstance(body, (bytes, Sealed)) else bytes(body)
+    """What is sent, as something that its owner cannot change meanwhile. Raises :class:`ConfigError` for what is no bytes."""
+    if isinstance(body, (bytes, Sealed)):
+        return body
+    if isinstance(body, (str, int)):  # bytes(5) would be five zeros
+        raise ConfigError(f"body: must be bytes, not {type(body).__name__}; encode text, or use send_object and reply_object")
+    return bytes(body)
 
 
 def kind_number(kind: str) -> int:

@@ -495,3 +495,13 @@ async def test_a_channel_that_is_closed_while_its_job_starts_leaves_no_job() -> 
         with pytest.raises(ClosedError, match="is closed"):
             await starting
         assert not [job for job in sup.jobs if not job.ended]
+
+
+async def test_what_is_no_bytes_is_refused_instead_of_sent_as_zeros() -> None:
+    async with echo() as (channel, _):
+        for wrong in ("text", 5, True):
+            with pytest.raises(ConfigError, match="body: must be bytes, not"):
+                await channel.send(wrong)  # type: ignore[arg-type]
+            with pytest.raises(ConfigError, match="body: must be bytes, not"):
+                await channel.request(wrong)  # type: ignore[arg-type]
+        assert (await channel.request(bytearray(b"abc"), timeout=LONG)).body == b"cba"
