@@ -18,6 +18,7 @@ from supervisor.runtime.pool_line import as_line
 from supervisor.runtime.pool_map import Results
 from supervisor.runtime.pool_task import UNLIMITED, AsyncTask, TaskLimits, packed, returned
 from supervisor.runtime.request import make_spec
+from supervisor.runtime.set_limits import wanted_limits
 from supervisor.runtime.supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DEFAULT_IDLE: Final = "1min"
 FOREVER_NS: Final = 1 << 60
+#: What cannot be limited for one task, and what can be done instead.
+WHOLE_LIFE: Final = {
+    "wall_time_max": "use timeout",
+    "idle_time_max": "use timeout",
+    "cpu_time_max": "use timeout, or limits of the pool with max_tasks=1",
+    "limit_cpu": "use timeout, or limits of the pool with max_tasks=1",
+    "output_max": "use limits of the pool with max_tasks=1",
+}
 RESERVED: Final = ("stdin", "input", "pass_fds", "capture_output")
 
 
@@ -100,7 +109,7 @@ class Pool(Tasks):
         limits: Limits | Mapping[str, Any] | None = None,
         sandbox: Any = None,
         best_effort: Iterable[str] = (),
-        command: Sequence[str] | None = None,
+        command: Sequence[str] | str | None = None,
         text: bool = True,
         preload: Sequence[str] = (),
         initializer: Callable[..., object] | None = None,
@@ -128,6 +137,8 @@ class Pool(Tasks):
         problems += [f"{name}: a pool's workers speak over descriptors of their own" for name in RESERVED if name in options]
         if command is not None and not command:
             problems.append("command: the command is missing")
+        if isinstance(preload, (str, bytes)):
+            problems.append(f"preload: must be a list of module names such as [{preload!r}]")
         if problems:
             raise ConfigError(*problems)
         self._sizes = Sizes(least=min_processes, most=most, spare=spare, idle_ns=_ns("idle_timeout", idle_timeout))
@@ -138,7 +149,7 @@ class Pool(Tasks):
         )
         self._options = {"limits": limits, "sandbox": sandbox, "best_effort": tuple(best_effort), **options}
         self._limits = make_spec(["worker"], **self._options).limits  # and every other option is checked
-        self._command = None if command is None else tuple(command)
+        self._command = None if command is None else (command,) if isinstance(command, str) else tuple(command)
         self._text = text
         self._preload = tuple(preload)
         self._initializer = None if initializer is None else _packed_initializer(initializer, initargs)
@@ -152,7 +163,8 @@ class Pool(Tasks):
 
         ``timeout``: from the moment the task is sent; then the worker is killed and :class:`TaskTimeoutError` raised.
         ``interrupt``: when stopped, the task is first asked by KeyboardInterrupt, and killed after so long.
-        ``limits``: set on the worker by ``Job.set_limits`` while it is at the task; what cannot be set fails the task.
+        ``limits``: set on the worker by ``Job.set_limits`` while it is at the task; what cannot be set fails the task. Raises
+        :class:`ConfigError`, also for limits on what a worker uses in its whole life: its earlier tasks would count.
         """
         terms = self._terms
         if timeout is not None:
@@ -162,7 +174,9 @@ class Pool(Tasks):
                 raise ConfigError("interrupt: only Python workers can be asked")
             terms = replace(terms, interrupt_ns=_ns("interrupt", interrupt))
         if limits:
-            Limits(**limits)
+            wanted_limits(None, limits)
+            if whole := [f"{name}: counts over the worker's whole life; {remedy}" for name, remedy in WHOLE_LIFE.items() if name in limits]:
+                raise ConfigError(*whole)
             terms = replace(terms, limits=dict(limits))
         return Tasks(self, terms)
 
@@ -279,15 +293,19 @@ def _packed_initializer(function: Callable[..., object], args: tuple[Any, ...]) 
 
 def _problems(most: int, least: int, spare: int, max_tasks: int | None) -> list[str]:
     problems = []
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+    if not _is_count(most, 1):
         problems.append(f"max_processes: must be a number of at least 1, not {most!r}")
-    elif not 0 <= least <= most:
-        problems.append(f"min_processes: must be between 0 and max_processes ({most}), not {least}")
-    elif not 0 <= spare <= most:
-        problems.append(f"spare: must be between 0 and max_processes ({most}), not {spare}")
-    if max_tasks is not None and max_tasks < 1:
-        problems.append(f"max_tasks: must be at least 1, not {max_tasks}")
+    else:
+        for name, given in (("min_processes", least), ("spare", spare)):
+            if not _is_count(given, 0) or given > most:
+                problems.append(f"{name}: must be between 0 and max_processes ({most}), not {given!r}")
+    if max_tasks is not None and not _is_count(max_tasks, 1):
+        problems.append(f"max_tasks: must be at least 1, not {max_tasks!r}")
     return problems
+
+
+def _is_count(given: object, least: int) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given >= least
 
 
 def _ns(name: str, given: Any) -> int:

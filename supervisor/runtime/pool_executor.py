@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import threading
 
@@ -86,12 +87,23 @@ class PoolExecutor(concurrent.futures.Executor):
                 self._crew.submit(task)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks; ``wait`` for those given, after ``cancel_futures`` those not begun are cancelled."""
+        """Take no more tasks; ``wait`` for those given, after ``cancel_futures`` those not begun are cancelled.
+
+        Raises RuntimeError instead of waiting on the pool's own event loop, which would have to give the answers.
+        """
         with self._lock:
             self._closed = True
             pending = list(self._pending)
         if cancel_futures:
             for task in pending:
                 task.cancel()
+        if wait and not all([task.done() for task in pending]) and self._on_own_loop():
+            raise RuntimeError("the pool's own event loop cannot wait for its executor: shutdown(wait=False), or use it in another thread")
         if wait:
             concurrent.futures.wait(pending)
+
+    def _on_own_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False

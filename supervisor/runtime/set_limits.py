@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 async def set_limits(job: Job, limits: Limits | None, given: Mapping[str, Any]) -> Mapping[str, str]:
     """See :meth:`Job.set_limits`. One change of a job at a time: a second waits for the first."""
-    wanted = _wanted(limits, given)
+    wanted = wanted_limits(limits, given)
     async with job.changing():
         await job.settled()
         change = _decide(job, wanted)
@@ -39,7 +39,8 @@ async def set_limits(job: Job, limits: Limits | None, given: Mapping[str, Any]) 
     return change.enforcement
 
 
-def _wanted(limits: Limits | None, given: Mapping[str, Any]) -> Limits:
+def wanted_limits(limits: Limits | None, given: Mapping[str, Any]) -> Limits:
+    """Limits that are given as one value or by name; raises :class:`ConfigError`, with a suggestion for a misspelt name."""
     if limits is not None:
         if given:
             raise ConfigError("limits: give either one Limits or names, not both")

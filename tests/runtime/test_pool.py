@@ -234,6 +234,8 @@ WRONG = [
     ({"limits": {"memory_maxi": "1G"}}, "memory_max"),
     ({"command": ["cat"], "preload": ["json"]}, "command: a program has no preload"),
     ({"command": []}, "command"),
+    ({"min_processes": "1"}, "min_processes: must be between 0 and"),
+    ({"preload": "json"}, r"preload: must be a list of module names such as \['json'\]"),
     ({"best_efort": ["memory_max"]}, "best_efort"),
 ]
 
@@ -242,6 +244,20 @@ WRONG = [
 async def test_wrong_arguments_are_told_at_once(options: dict[str, object], words: str) -> None:
     with pytest.raises((ConfigError, TypeError), match=words):
         Pool(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"memry_max": "1G"}, "memry_max: is not a limit.*memory_max"),
+        ({"cpu_time_max": "1s"}, "cpu_time_max: counts over the worker's whole life"),
+        ({"wall_time_max": "1s"}, "wall_time_max: .*use timeout"),
+    ],
+)
+async def test_terms_that_no_single_task_can_have_are_refused_at_once(limits: dict[str, str], words: str) -> None:
+    """A worker that has used a second would be killed at the begin of the next task."""
+    with pytest.raises(ConfigError, match=words):
+        Pool(1).under(**limits)
 
 
 async def test_another_event_loop_is_told_to_use_the_executor() -> None:

@@ -57,3 +57,8 @@ async def test_a_program_that_dies_hangs_or_says_too_much_fails_the_line_that_it
         with pytest.raises(JobFailed):
             await pool.run("chatter")
         assert (await pool.run("c")).startswith("c by ")
+
+
+async def test_a_single_text_is_the_name_of_a_program() -> None:
+    async with Pool(1, command="cat") as pool:
+        assert await pool.run("this") == "this"

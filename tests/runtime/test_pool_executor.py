@@ -204,3 +204,10 @@ async def test_no_future_is_forgotten_when_the_pool_is_closed_at_once() -> None:
             done, pending = futures.wait(given, timeout=0)
             assert not pending
             assert all(future.cancelled() or isinstance(future.exception(), (ClosedError, JobFailed)) for future in done)
+
+
+async def test_the_pool_s_own_loop_is_told_that_it_cannot_wait() -> None:
+    async with Pool(1) as pool:
+        with pytest.raises(RuntimeError, match="own event loop cannot wait"), pool.executor() as executor:
+            future = executor.submit(pool_tasks.add, 1)
+        assert await asyncio.wrap_future(future) == 2
