@@ -192,8 +192,6 @@ class Link:
             self.fail(CLOSED_ITS_END)
         elif state < 0 and state != -errno.EINTR:
             self.fail(f"cannot be read from: {os.strerror(-state)}")
-        if self.broken:
-            close_all(self._packets.take_descriptors() or ())  # behind what broke the rules, or with an empty packet, which says the end
 
     def _receive_packets(self, length: int) -> None:
         """Packets without descriptors; raises :class:`ConfigError`. Plain messages are taken as they stand, until another one comes."""
@@ -316,9 +314,10 @@ class Link:
     # ---- the end ----
 
     def fail(self, reason: str) -> None:
-        """Note why the connection is over; the first reason stays."""
+        """Note why the connection is over; the first reason stays. Descriptors that came with what ended it are closed."""
         if not self.broken:
             self.broken = reason
+            close_all(self._packets.take_descriptors() or ())  # behind what broke the rules, or with an empty packet, which says the end
 
     def close(self) -> None:
         """Close the socket and drop what is on its way; messages received stay. Safe to call twice."""
