@@ -104,7 +104,7 @@ class EventLog:
     """Owns the readers of one supervisor's events and numbers what they are given."""
 
     def __init__(self) -> None:
-        self._readers: list[weakref.ref[EventReader]] = []
+        self._readers: dict[weakref.ref[EventReader], None] = {}  # in order; forgotten ones go in constant time
         self._number = 0
 
     @property
@@ -117,7 +117,7 @@ class EventLog:
         for reference in tuple(self._readers):
             reader = reference()
             if reader is None or reader.finished:
-                self._readers.remove(reference)
+                self._readers.pop(reference, None)
             elif reader.job in (0, job):
                 yield reader
 
@@ -131,7 +131,7 @@ class EventLog:
         for event in snapshot:
             self._number += 1
             reader.push(replace(event, number=self._number))
-        self._readers.append(weakref.ref(reader))
+        self._readers[weakref.ref(reader)] = None
         return reader
 
     def emit(self, kind: type[Any], job: int, **fields: Any) -> None:
