@@ -88,7 +88,8 @@ static long hook_cpu_affinity(const struct sup_launch *launch, const struct sup_
 /* arg: the resource; a: soft, b: hard, both as the kernel's unsigned 64-bit values. */
 static long hook_rlimit(const struct sup_launch *launch, const struct sup_hook *hook)
 {
-    (void)launch;
+    if (sup_limit_waits(launch, hook))
+        return 0;
     uint64_t limit[2] = {(uint64_t)hook->a, (uint64_t)hook->b};
     return sup_sys4(__NR_prlimit64, 0, hook->arg, limit, 0);
 }

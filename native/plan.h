@@ -103,6 +103,8 @@ void sup_plan_vectors(const struct sup_plan *plan, void *memory, struct sup_laun
 
 /* seccomp.c: put the filter of a SECCOMP hook on the calling process; raw system calls only. 0 or -errno. */
 long sup_install_filter(const struct sup_launch *launch, const struct sup_hook *hook);
+/* 1 when the RLIMIT hook is to be left to sup_install_filter. */
+int sup_limit_waits(const struct sup_launch *launch, const struct sup_hook *hook);
 
 /* The child half: run the hooks in order and exec. Returns only on failure, report filled in. */
 int sup_child_run(void *launch);

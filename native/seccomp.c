@@ -4,8 +4,11 @@
  *
  * A filter that asks about denied calls (SECCOMP_RET_USER_NOTIF, Linux 5.0) brings a listener, which must
  * leave this process before the filter's answers count: nobody would answer yet. So the filter lets
- * one odd sendmsg and one odd seccomp through where the profile denies these calls, and a second
- * filter, put on last, denies exactly the two (supervisor/model/bpf.py). The exec closes our copy.
+ * one odd sendmsg, one odd prlimit64 and one odd seccomp through where the profile denies these calls, and a
+ * second filter, put on last, denies exactly these (supervisor/model/bpf.py). The exec closes our copy.
+ *
+ * The kernel refuses to send a descriptor while its user has more of them under way than the sender's RLIMIT_NOFILE
+ * (ETOOMANYREFS, unix(7)), so a lower one of the job's has to wait until the listener is sent.
  */
 #include "helper.h"
 #include "plan.h"
@@ -15,7 +18,8 @@
 #include <stddef.h>
 
 enum { SET_MODE_FILTER = 1, FLAG_SPEC_ALLOW = 1 << 2, FLAG_NEW_LISTENER = 1 << 3, FLAG_WAIT_KILLABLE_RECV = 1 << 5 }; /* linux/seccomp.h */
-enum { HANDOVER_FLAGS = 0x40c0 /* MSG_DONTWAIT | MSG_EOR | MSG_NOSIGNAL */ };
+enum { HANDOVER_FLAGS = 0x40c0 /* MSG_DONTWAIT | MSG_EOR | MSG_NOSIGNAL */, LIMIT_NOFILE = 7 };
+#define ODD_SELF (0x52494e47l << 32) /* process 0, which is ourselves, in the half that the kernel reads */
 
 struct filter_program { /* struct sock_fprog */
     uint16_t length;
@@ -32,6 +36,32 @@ static long install_asking(const char *instructions, uint64_t size)
 {
     long fd = install(instructions, size, FLAG_NEW_LISTENER | FLAG_WAIT_KILLABLE_RECV);
     return fd == -EINVAL ? install(instructions, size, FLAG_NEW_LISTENER) : fd;
+}
+
+static const struct sup_hook *find_hook(const struct sup_plan *plan, uint32_t stage, int32_t arg)
+{
+    const struct sup_hook *hooks = (const void *)((const char *)plan + plan->hooks_off);
+    for (uint32_t i = plan->setup_count; i < plan->hook_count; i++)
+        if (hooks[i].stage == stage && hooks[i].arg == arg)
+            return &hooks[i];
+    return NULL;
+}
+
+/* Raising it may need a privilege that is gone later, and needs no wait. */
+int sup_limit_waits(const struct sup_launch *launch, const struct sup_hook *hook)
+{
+    uint64_t now[2];
+    return hook->arg == LIMIT_NOFILE && launch->listener_socket >= 0 && find_hook(launch->plan, SUP_STAGE_SECCOMP, 0) != NULL &&
+           sup_sys4(__NR_prlimit64, 0, LIMIT_NOFILE, 0, now) == 0 && (uint64_t)hook->a <= now[0] && (uint64_t)hook->b <= now[1];
+}
+
+static long set_waiting_limit(const struct sup_launch *launch, long self)
+{
+    const struct sup_hook *hook = find_hook(launch->plan, SUP_STAGE_RLIMIT, LIMIT_NOFILE);
+    if (launch->listener_socket < 0 || hook == NULL)
+        return 0;
+    uint64_t limit[2] = {(uint64_t)hook->a, (uint64_t)hook->b};
+    return sup_sys4(__NR_prlimit64, self, LIMIT_NOFILE, limit, 0);
 }
 
 static long hand_over(int socket, long fd)
@@ -51,10 +81,12 @@ long sup_install_filter(const struct sup_launch *launch, const struct sup_hook *
         long fd = install_asking(programs, first);
         if (fd >= 0) {
             long r = hand_over(launch->listener_socket, fd);
+            r = r < 0 ? r : set_waiting_limit(launch, ODD_SELF);
             return r < 0 || second == 0 ? r : install(programs + first, second, FLAG_SPEC_ALLOW);
         }
         if (fd != -EBUSY && fd != -EINVAL)
             return fd;
     }
-    return install(programs + first + second, hook->data_len - first - second, 0);
+    long r = set_waiting_limit(launch, 0);
+    return r < 0 ? r : install(programs + first + second, hook->data_len - first - second, 0);
 }

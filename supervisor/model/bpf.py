@@ -41,13 +41,17 @@ PROGRAM_MAX: Final = 4096  # BPF_MAXINSNS
 FARTHEST: Final = 255
 FAIL: Final = -1
 
-#: The one sendmsg and the one seccomp with which native/seccomp.c hands the listener out and shuts the door behind it:
-#: MSG_DONTWAIT | MSG_EOR | MSG_NOSIGNAL, and SECCOMP_FILTER_FLAG_SPEC_ALLOW.
+#: The one sendmsg, the one prlimit64 and the one seccomp with which native/seccomp.c hands the listener out, sets the limit of
+#: descriptors and shuts the door behind it: MSG_DONTWAIT | MSG_EOR | MSG_NOSIGNAL; RLIMIT_NOFILE of process 0, with something in the
+#: half of the argument that the kernel does not read; and SECCOMP_FILTER_FLAG_SPEC_ALLOW.
 HANDOVER_FLAGS: Final = 0x40C0
+ODD_SELF: Final = 0x52494E47 << 32
+LIMIT_NOFILE: Final = 7
 CLOSING_FLAGS: Final = 4
 _WORD: Final = (1 << 32) - 1
 HANDOVER: Final = {
     "sendmsg": (Condition(argument=2, mask=_WORD, bits=HANDOVER_FLAGS),),
+    "prlimit64": (Condition(argument=0, mask=(1 << 64) - 1, bits=ODD_SELF), Condition(argument=1, mask=_WORD, bits=LIMIT_NOFILE)),
     "seccomp": (Condition(argument=0, mask=_WORD, bits=1), Condition(argument=1, mask=_WORD, bits=CLOSING_FLAGS)),
 }
 
@@ -77,7 +81,7 @@ def compile_filter(profile: SyscallProfile, machine: str) -> SyscallFilter:
     chains = _chains(profile, numbers)
     usual: Chain = (((), profile.otherwise),)
     needing = {name: when for name, when in HANDOVER.items() if chains.get(name, usual) != (((), ALLOW),)}
-    if "sendmsg" not in needing:
+    if needing.keys() <= {"seccomp"}:  # nothing to shut the door behind
         needing = {}
     errnos = _errnos(profile, numbers)
     closing = _closing(needing, numbers) if needing else b""

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import facts
 import pytest
-from programs import probe, python, sh
+from programs import as_nobody, probe, python, sh
 from waiting import Line, wait_dead
 
 import supervisor
@@ -276,3 +277,27 @@ async def test_a_job_in_the_middle_of_denied_calls_is_paused_resumed_and_ended()
         line.wait_closed()
     assert outcome.verdict == "cancelled"
     assert set(outcome.denied_syscalls) <= {"unshare"}
+
+
+#: Has as many descriptors under way as its argument says, in packets that nobody receives.
+UNDER_WAY = (
+    "import array, os, socket, sys\n"
+    "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+    "rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [1] * 100))\n"
+    "for _ in range(int(sys.argv[1]) // 100): ours.sendmsg([b'x'], [rights])\n"
+    "print('under way', flush=True)\n"
+    "sys.stdin.read()\n"
+)
+
+
+@pytest.mark.parametrize("denied", [(), ("prlimit64",), ("sendmsg", "prlimit64")], ids=["allowed", "denied", "both-denied"])
+def test_a_small_limit_of_descriptors_does_not_keep_the_listener_from_us(denied: tuple[str, ...]) -> None:
+    """Its user has more descriptors under way than the job may have open: the kernel would not send one more (ETOOMANYREFS)."""
+    who = as_nobody()
+    with subprocess.Popen([facts.ordinary_python(), "-c", UNDER_WAY, "200"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **who) as user:
+        assert user.stdin is not None and user.stdout is not None and user.stdout.readline() == b"under way\n"
+        outcome = run(["grep", "open files", "/proc/self/limits"], deny=denied, limits={"limit_nofile": 30}, **who)
+        user.stdin.close()
+    assert outcome.verdict == "ok" and outcome.stdout is not None, (outcome, outcome.stderr)
+    assert outcome.stdout.split()[3:5] == [b"30", b"30"]
+    assert set(outcome.denied_syscalls) <= {*denied}
