@@ -92,14 +92,17 @@ class Template:
     def fork(self, block: bytes, fds: Sequence[int]) -> asyncio.Future[Reply]:
         """Ask for a worker that has ``fds``: its cgroup, its socket, its word; which are the caller's to close."""
         future: asyncio.Future[Reply] = self._loop.create_future()
-        try:
-            if self.gone:
-                raise BrokenPipeError
-            socket.send_fds(self._control, [block], list(fds))
-        except OSError:
+        if self.gone:
             future.set_result(NO_TEMPLATE)
-        else:
-            self._waiting.append(future)
+            return future
+        try:
+            socket.send_fds(self._control, [block], list(fds))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has ended: its end of file is still to be read, behind its last answers
+        except OSError as error:
+            future.set_result((-1, STAGE_NUMBERS["clone"], error.errno or errno.EIO, 0))
+            return future
+        self._waiting.append(future)
         return future
 
     def _on_readable(self) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ import pytest
 from waiting import eventually
 
 from supervisor import BrokenError, JobFailed, Pool, Supervisor, TaskTimeoutError
-from supervisor.runtime.pool_template import NO_TEMPLATE
+from supervisor.runtime.pool_template import NO_TEMPLATE, Template
 from supervisor.runtime.request import make_spec
+from supervisor.worker.wire import REPLY
 
 pytestmark = pytest.mark.requires("cgroup")
 
@@ -97,6 +99,26 @@ async def test_templates_killed_again_and_again_never_end_the_pool() -> None:
                 assert await pool.run(pool_tasks.add, 1) == 2
         await killer
         assert await pool.map(pool_tasks.add, range(10)) == list(range(1, 11))
+
+
+async def test_a_template_that_takes_no_more_is_gone_only_when_its_end_of_file_says_so() -> None:
+    """While it dies there is a moment in which nothing can be sent to it, and its last answers and its end are still to come."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    async with Supervisor() as sup:
+        template = Template(await sup.start(["/bin/sleep", "60"], kill_grace=0), ours)
+        template._loaded.set_result(b"")
+        asked = template.fork(b"first", ())
+        theirs.send(REPLY.pack(7, 0, 0, 0))
+        theirs.shutdown(socket.SHUT_RD)
+        refused = template.fork(b"second", ())
+        assert (await asked) == (7, 0, 0, 0)
+        assert not refused.done()
+        assert not template.gone
+        theirs.close()
+        assert (await refused) == NO_TEMPLATE
+        assert template.gone
+        assert template.fork(b"third", ()).result() == NO_TEMPLATE
 
 
 async def test_what_a_template_forked_before_it_died_without_a_word_is_ended() -> None:
