@@ -9,7 +9,7 @@ from collections import deque
 
 from supervisor.errors import BrokenError
 from supervisor.kernel import native
-from supervisor.worker.wire import WORD
+from supervisor.worker.wire import LARGE_BYTES, WORD
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
@@ -83,19 +83,21 @@ class Worker:
         """Write what the socket takes now and leave the rest to the loop; a dead worker's end is heard of otherwise."""
         if self._end is None or self._dismissed:
             return
-        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        done = 0
-        if not self._unwritten:
-            try:
-                done = self._end.send(content)
-            except BlockingIOError:
-                done = 0
-            except OSError:
-                return
-        if done < len(content):
+        if len(pieces) > 1 and max(map(len, pieces)) < LARGE_BYTES:
+            pieces = [b"".join(pieces)]
+        for content in pieces:
+            done = 0
             if not self._unwritten:
-                self._loop.add_writer(self._end.fileno(), self._on_writable)
-            self._unwritten.append(memoryview(content)[done:])
+                try:
+                    done = self._end.send(content)
+                except BlockingIOError:
+                    done = 0
+                except OSError:
+                    return
+            if done < len(content):
+                if not self._unwritten:
+                    self._loop.add_writer(self._end.fileno(), self._on_writable)
+                self._unwritten.append(memoryview(content)[done:])
 
     def _on_writable(self) -> None:
         assert self._end is not None
@@ -121,8 +123,9 @@ class Worker:
         """Take what has come: True, False when there is nothing now, None when there never will be."""
         if self._end is None:
             return None
+        rest = self._speech.rest
         try:
-            count = self._end.recv_into(self._room)
+            count = self._end.recv_into(self._room if rest is None else rest)
         except BlockingIOError:
             return False
         except OSError:
@@ -131,7 +134,7 @@ class Worker:
             self._loop.remove_reader(self._end.fileno())
             return None
         try:
-            answers = self._speech.feed(self._room[:count])
+            answers = self._speech.feed(self._room[:count]) if rest is None else self._speech.took(count)
         except BrokenError:
             self.at_fault = True
             self.release()

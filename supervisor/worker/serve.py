@@ -31,6 +31,7 @@ from supervisor.worker.wire import (
     WORD,
     WORD_BYTES,
     header,
+    large_room,
 )
 
 TYPE_CHECKING = False
@@ -57,7 +58,7 @@ class Wire:
         self._held = b""
         self._at = 0
 
-    def receive(self) -> tuple[int, int, bytes | bytearray]:
+    def receive(self) -> tuple[int, int, bytes | memoryview]:
         """Kind, number and body of the next frame. Raises EOFError when the pool has closed its end."""
         held, at = self._held, self._at
         while len(held) - at < HEADER_BYTES:
@@ -68,9 +69,9 @@ class Wire:
         if end <= len(held):
             self._held, self._at = held, end
             return word & KIND_MASK, number, held[begin:end]
-        body = bytearray(size)
+        body = memoryview(large_room(size))
         body[: len(held) - begin] = held[begin:]
-        self._fill(memoryview(body)[len(held) - begin :])
+        self._fill(body[len(held) - begin :])
         self._held, self._at = b"", 0
         return word & KIND_MASK, number, body
 
@@ -153,7 +154,7 @@ class Worker:
         if self._calling:
             raise KeyboardInterrupt
 
-    def _call(self, body: bytes | bytearray) -> tuple[int, Any]:
+    def _call(self, body: bytes | memoryview) -> tuple[int, Any]:
         try:
             function, args, kwargs = loads(body)
             self._calling = True
@@ -165,7 +166,7 @@ class Worker:
             self._calling = False
             return RAISED, error
 
-    def _prepare(self, body: bytes | bytearray) -> tuple[int, Any]:
+    def _prepare(self, body: bytes | memoryview) -> tuple[int, Any]:
         from supervisor.worker.prepare import prepare
 
         try:

@@ -7,6 +7,7 @@ the number of the task. Bodies are pickles of protocol 5. Read by both sides, so
 
 from __future__ import annotations
 
+from mmap import MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from struct import Struct
 
 TYPE_CHECKING = False
@@ -46,3 +47,13 @@ REPLY: Final = Struct("<iiii")
 def header(kind: int, number: int, size: int) -> bytes:
     """The header of a frame whose body has ``size`` bytes."""
     return HEADER.pack(size << KIND_BITS | kind, number)
+
+
+def large_room(size: int) -> mmap:
+    """Memory for one large body, by huge pages where the host has them; what is not filled yet costs none. Raises OSError."""
+    room = mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    try:
+        room.madvise(MADV_HUGEPAGE)  # touching 16 MiB for the first time page by page takes longer than copying it
+    except OSError:  # a kernel without
+        pass
+    return room
