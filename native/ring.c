@@ -172,9 +172,10 @@ static int64_t resync(struct sup_ring *ring)
         read_record(ring, mark, &sequence, &size);
         if (overrun(ring, mark) || head - mark > ring->capacity)
             continue;
-        if (!plausible(ring, mark, head, size) || (ring->known && sequence <= ring->count))
+        int64_t lost = (int64_t)(sequence - ring->count); /* below 0 it would be taken for an error */
+        if (!plausible(ring, mark, head, size) || (ring->known && lost <= 0))
             break;
-        int64_t lost = sequence > ring->count ? (int64_t)(sequence - ring->count) : 0;
+        lost = lost > 0 ? lost : 0;
         ring->known = true;
         ring->index = mark;
         ring->count = sequence;

@@ -76,8 +76,10 @@ class Link:
     __slots__ = (
         "_handed",
         "_inbox_bytes",
+        "_inbox_errors",
         "_inbox_fds",
         "_last_received",
+        "_most_messages",
         "_packets",
         "_quarter_bytes",
         "_quarter_messages",
@@ -110,8 +112,10 @@ class Link:
         self._packets = Packets(frames.PACKET_MAX_BYTES)
         self.outbox = Outbox()
         self.inbox: deque[Message] = deque()
-        self._inbox_bytes = 0
+        self._inbox_bytes = 0  # without errors, which need no room in the window
+        self._inbox_errors = 0
         self._inbox_fds = 0
+        self._most_messages = max(terms.window_messages, frames.FIRST_MESSAGES)  # what whoever has not heard our terms may send
         self._last_received = 0
         self._handed = 0  # given to the application
         self._settled = 0  # which then asked for more: it is done with those before
@@ -207,8 +211,7 @@ class Link:
         self._inbox_bytes += at
         if at < length:
             self._receive_decoded(decode(packets, at, length))
-        if len(self.inbox) > self._terms.window_messages or self._inbox_bytes > self._terms.window_bytes:
-            raise ConfigError("more came than the window allows")
+        self._check_window()
 
     def _receive_decoded(self, found: list[Frame]) -> None:
         """Frames without descriptors, of any kind; raises :class:`ConfigError`."""
@@ -257,7 +260,11 @@ class Link:
         self._inbox_bytes += message.frame_bytes
         self._inbox_fds += announced
         self.inbox.append(message)
-        if self._inbox_fds > frames.DESCRIPTORS_IN_FLIGHT or len(self.inbox) > self._terms.window_messages:
+        self._check_window()
+
+    def _check_window(self) -> None:
+        count, fds = len(self.inbox) - self._inbox_errors, self._inbox_fds
+        if count > self._most_messages or self._inbox_bytes > self._terms.window_bytes or fds > frames.DESCRIPTORS_IN_FLIGHT:
             raise ConfigError("more came than the window allows")
 
     def _check_number(self, number: int) -> None:
@@ -273,9 +280,9 @@ class Link:
         if waiting is not None:
             self.answered.append((waiting, message))
         elif not message.flags & REPLY:
-            if len(self.inbox) >= self._terms.window_messages:
+            if self._inbox_errors >= self._most_messages:
                 raise ConfigError("more errors came than the window allows")
-            self._inbox_bytes += message.frame_bytes
+            self._inbox_errors += 1
             self.inbox.append(message)
 
     def settle(self) -> bool:
@@ -301,11 +308,13 @@ class Link:
         """The next message of ``inbox``, which is not empty."""
         message: Message = self.inbox.popleft()
         _, flags, number, address, body, _, sealed, descriptors = message
+        if flags & ERROR:
+            self._inbox_errors -= 1
+            return message
         size = HEADER_BYTES + len(address) + len(body)
         self._inbox_bytes -= size
         self._unsaid_bytes += size
-        if not flags & ERROR:
-            self._handed = number
+        self._handed = number
         if sealed is not None or descriptors:
             self._inbox_fds -= len(descriptors) + (sealed is not None)
             self._unsaid_bytes += self._quarter_bytes  # the sender holds memory and descriptors until it hears: soon

@@ -43,7 +43,7 @@ def inherited() -> int:
     text = os.environ.pop(VARIABLE, "")
     if not text:
         raise ConfigError(f"this process was not started with a channel: {VARIABLE} is not set (or was used already)")
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 10):  # ten digits are no int of C, and no descriptor
         raise ConfigError(f"{VARIABLE}: {text!r} is not a descriptor")
     return int(text)
 

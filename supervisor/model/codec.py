@@ -40,7 +40,16 @@ class Codec:
 def _msgpack() -> tuple[Callable[[Any], bytes], Callable[[Any], Any]]:
     from msgspec import msgpack
 
-    return msgpack.Encoder().encode, msgpack.Decoder().decode
+    decode = msgpack.Decoder().decode
+
+    def checked(body: Any) -> Any:
+        """Raises ValueError for whatever is no object, also for what is nested too deep."""
+        try:
+            return decode(body)
+        except RecursionError:
+            raise ValueError("lists and dicts are nested too deep") from None
+
+    return msgpack.Encoder().encode, checked
 
 
 def _pickle() -> tuple[Callable[[Any], bytes], Callable[[Any], Any]]:

@@ -48,6 +48,8 @@ REPLY: Final = 2
 ERROR: Final = 4
 RESENT: Final = 8
 SEALED: Final = 16
+#: Frames with these are looked at closely.
+RARE: Final = ERROR | SEALED
 
 #: Every pair of kind and flags that means something.
 MEANINGFUL: Final = frozenset(
@@ -169,6 +171,8 @@ def _problem(packet: Sliced, at: int, length: int) -> str:
         return "a message has the number 0"
     if flags & SEALED and (body != SEALED_LENGTH.size or not descriptors):
         return "a sealed body is a descriptor and eight bytes of length"
+    if flags & ERROR and (descriptors or body > 1 + ERROR_TEXT_MAX_BYTES):
+        return f"an error is a byte and a text of at most {ERROR_TEXT_MAX_BYTES} bytes, without descriptors"
     if descriptors > DESCRIPTORS_MAX:
         return f"{descriptors} descriptors are more than {DESCRIPTORS_MAX}"
     return ""
@@ -188,7 +192,7 @@ def decode(packet: Sliced, start: int, length: int) -> list[Frame]:
         size, kind, flags, address_length, descriptors, number = unpack(packet, at)
         end = at + size
         body_at = at + HEADER_BYTES + address_length
-        plain = number and kind and not descriptors and flags < SEALED  # most frames; the rest is looked at closely
+        plain = number and kind and not descriptors and not flags & RARE  # most frames; the rest is looked at closely
         fits = body_at <= end <= length and end - body_at <= INLINE_MAX_BYTES
         if not (plain and fits and kind << 8 | flags in meaningful) and (problem := _problem(packet, at, length)):
             raise ConfigError(problem)

@@ -32,6 +32,8 @@ ACCESSES: Final = ("r", "rw", "rx", "rwx")
 MODES: Final = {SEGMENT: ACCESSES, WRITER: (QUEUE, BROADCAST), READER: (QUEUE, BROADCAST)}
 LARGEST_BYTES: Final = 1 << 46
 NAME_MAX: Final = 64
+#: A descriptor is an int of C.
+DESCRIPTOR_MAX: Final = (1 << 31) - 1
 _LETTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -60,8 +62,8 @@ class Grant:
         set_field(self, "limit_bytes", max(self.limit_bytes, self.size_bytes))
         if not 0 < self.size_bytes <= self.limit_bytes <= LARGEST_BYTES:
             raise ConfigError(f"{self.name}: {self.size_bytes} bytes is no size")
-        if not _right_count(self.kind, len(self.fds)) or any(fd < 0 for fd in self.fds):
-            raise ConfigError(f"{self.name}: {len(self.fds)} descriptors are not what a {self.kind} has")
+        if not _right_count(self.kind, len(self.fds)) or any(not 0 <= fd <= DESCRIPTOR_MAX for fd in self.fds):
+            raise ConfigError(f"{self.name}: {len(self.fds)} descriptors are not what a {self.kind} has, or are no descriptors")
 
 
 def _right_count(kind: str, count: int) -> bool:

@@ -106,16 +106,17 @@ class Lines:
 
     def feed(self, chunk: bytes) -> list[Answer]:
         """The answer, once its line has ended. Raises :class:`BrokenError` for a line that nobody asked for."""
-        self._held += chunk
+        line, end, rest = chunk.partition(b"\n")  # not in all that is held: a long line comes in many reads
+        self._held += line
         if len(self._held) > ANSWER_MAX_BYTES:
             raise BrokenError("a worker's line does not end")
-        line, end, rest = self._held.partition(b"\n")
         if not end:
             return []
         if rest or not self._number:
             raise BrokenError("a worker said a line that nobody asked for")
-        number, self._number, self._held = self._number, 0, bytearray()
-        return [(RESULT, number, bytes(line))]
+        answer = (RESULT, self._number, bytes(self._held))
+        self._number, self._held = 0, bytearray()
+        return [answer]
 
     def took(self, count: int) -> list[Answer]:
         """Never: a line's rest is nowhere else."""

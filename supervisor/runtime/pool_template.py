@@ -13,7 +13,7 @@ from collections import deque
 from pickle import dumps
 
 from supervisor.errors import ClosedError, JobFailed
-from supervisor.kernel.native import STAGE_NUMBERS
+from supervisor.kernel.native import STAGE_NUMBERS, STAGES
 from supervisor.model.state import JobState
 from supervisor.runtime.pool_launch import PLACE, PythonLauncher
 from supervisor.runtime.pool_task import raised
@@ -35,7 +35,18 @@ if TYPE_CHECKING:
 CODE: Final = "import sys; sys.path.insert(0, sys.argv[1]); from supervisor.worker.template import main; main()"
 #: How long a template that has closed its end may take to end.
 LEAVING_SECONDS: Final = 5.0
+#: The kernel's MAX_ERRNO.
+ERRNO_MAX: Final = 4095
 NO_TEMPLATE: Final = (-1, STAGE_NUMBERS["clone"], errno.ECHILD, 0)
+
+
+def parse_reply(answer: bytes) -> Reply | None:
+    """Pid, stage, errno and index; None for what answers no request."""
+    if len(answer) != REPLY.size:
+        return None
+    pid, stage, number, index = REPLY.unpack(answer)
+    sound = 0 <= stage < len(STAGES) and 0 <= number <= ERRNO_MAX and (pid > 0 or (pid == -1 and number > 0))
+    return (pid, stage, number, index) if sound else None
 
 
 class Template:
@@ -112,12 +123,13 @@ class Template:
             return
         except OSError:
             answer = b""
+        reply = parse_reply(answer)
         if answer and not self._loaded.done():
             self._loaded.set_result(answer)
-        elif len(answer) == REPLY.size and self._waiting:
-            self._waiting.popleft().set_result(REPLY.unpack(answer))
+        elif reply is None or not self._waiting:
+            self.close()  # it has ended, or says what no template of ours says
         else:
-            self.close()
+            self._waiting.popleft().set_result(reply)
 
     def close(self) -> None:
         """It is wanted no more, or has ended; safe to call twice."""

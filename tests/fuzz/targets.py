@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from supervisor.errors import ConfigError, UnsupportedError
+from supervisor.errors import BrokenError, ConfigError, UnsupportedError
+from supervisor.model import frames
+from supervisor.model.frames import Terms
 from supervisor.model.limit_kinds import LIMITS
+from tests.fuzz import channels, texts, workers
 from tests.fuzz.commands import command_line, isolate, notices, runexec, timeout, words
 
 if TYPE_CHECKING:
@@ -139,6 +142,39 @@ _KEYS: Final = (
     b"max",
 )
 
+_FRAMES: Final = (
+    *(bytes([kind, flags]) for kind in range(5) for flags in (0, 1, 2, 4, 6, 8, 16)),
+    frames.encode_ack(0, channels.TERMS),
+    frames.encode_ack(1, Terms()),
+    frames.encode(frames.DATA, 0, 1, b"", 0),
+    frames.encode(frames.DATA, frames.REQUEST, 2, b"a", 1) + b"?",
+    frames.encode(frames.STATUS, frames.SEALED, 3, b"", 8, 1) + bytes(8),
+    b"\xff" * 8,
+    b"\0",
+)
+#: Of the language of channels.py: a whole frame, its packet, and what we do meanwhile.
+_STEPS: Final = (
+    *(
+        b"f" + bytes([kind, flags, count, number, 0, 0])
+        for kind in (1, 3)
+        for flags in (0, 1, 2, 4, 6)
+        for count in (0, 2)
+        for number in (1, 2)
+    ),
+    b"f\x01\x10\x01\x05\x00\x08" + bytes(8),
+    b"f\x01\x00\x00\x03\x04\x01good!",
+    b"w\x01\x00\x00\x09\xff",
+    b"w\x01\x04\x00\x01\xff",
+    b"r\x20" + frames.encode_ack(0, channels.TERMS),
+    *(b"s" + bytes([count, kind]) for count in (0, 1, 2, 16) for kind in (0, 1, 4, 9)),
+    b"F",
+    b"T",
+    b"A",
+    b"P",
+    b"Q",
+    b"FT",
+)
+
 TARGETS: Final[dict[str, Target]] = {
     "policy": Target(policy, (), (*_TOML, *_AMOUNTS, *_NAMES, *_KEYS)),
     "reference": Target(reference, (ConfigError,), (b"#", b"/", b".toml")),
@@ -205,5 +241,92 @@ TARGETS: Final[dict[str, Target]] = {
     ),
     "unit": Target(
         unit, (ConfigError,), (*_AMOUNTS, b"[Service]\n", b"MemoryMax=", b"CPUQuota=", b"LimitNOFILE=", b"IOReadBandwidthMax=", b"\\\n")
+    ),
+    "frames": Target(channels.frames_of, (ConfigError,), _FRAMES),
+    "link": Target(channels.link, (), (*_STEPS, *_FRAMES)),
+    "exchange": Target(channels.exchange, (), (*_STEPS, b"YY", b"G", b"H", b"Q", b"B", b"good", b"bad", b"*", b"#t", b"#", b"")),
+    "objects": Target(
+        channels.objects,
+        (ValueError,),
+        (
+            b"\x91",
+            b"\x81",
+            b"\xc0",
+            b"\xdd\xff\xff\xff\xff",
+            b"\xc7\x0c\xff",
+            b"\xd7\xff",
+            b"\xcb\x7f\xf8",
+            b"\xa1\xff",
+            b"\xcf",
+            b"\xc4\x01",
+        ),
+    ),
+    "answers": Target(
+        workers.answers,
+        (BrokenError,),
+        (bytes([4]), bytes(8), bytes(7), b"\x04\x05" + bytes(6), b"\xff" * 8, b"\x05\x00\x00\x02" + bytes(12)),
+    ),
+    "lines": Target(workers.lines, (BrokenError,), (b"\n", b"\r\n", b"\0", b"a line")),
+    "template": Target(
+        workers.template, (), (b"\n", b"\x07" + bytes(3), bytes(4), b"\xff" * 4, b"\x7f", bytes(16), b"\x01" + bytes(15), b"ready")
+    ),
+    "grants": Target(
+        texts.grants,
+        (ConfigError,),
+        (
+            b"segment",
+            b"writer",
+            b"reader",
+            b":",
+            b":",
+            b" ",
+            b",",
+            b"queue",
+            b"broadcast",
+            b"rw",
+            b"/",
+            b"2147483648",
+            b"9" * 19,
+            b"70368744177664",
+        ),
+    ),
+    "notification": Target(
+        texts.notification,
+        (),
+        (
+            b"\n",
+            b"READY=1",
+            b"STATUS=",
+            b"WATCHDOG=1",
+            b"WATCHDOG_USEC=",
+            b"EXTEND_TIMEOUT_USEC=",
+            b"MAINPID=",
+            b"FDSTORE=1",
+            b"BARRIER=1",
+            b"\x1b",
+        ),
+    ),
+    "cpu_list": Target(texts.cpu_list, (ValueError,), (b"0-8191", b",", b" ", b"-", b"8192", b"0", b"0-31:2/16", b"all", b"\xd9\xa3")),
+    "statistics": Target(
+        texts.statistics,
+        (),
+        (
+            b"\n",
+            b" ",
+            b"=",
+            b"max",
+            b"rbytes=",
+            b"wbytes=",
+            b"some total=",
+            b"full ",
+            b"oom_kill 1",
+            b"\xd9\xa3",
+            b"9" * 20,
+            b"-1",
+            b"usage_usec ",
+        ),
+    ),
+    "meta": Target(
+        texts.meta, (), (b"\n", b"\r", b"\x0b", b"\x1c", b"\xc2\x85", b"\xe2\x80\xa8", b"status:OK", b"exitcode:0", b":", b"\0")
     ),
 }

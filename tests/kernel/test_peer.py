@@ -95,6 +95,9 @@ def test_objects_travel_as_messagepack_and_as_pickle_only_when_named() -> None:
         with pytest.raises(ValueError):
             message.object()
         assert message.object(PICKLE) == {1, 2}
+        a.send(b"\x91" * 10_000 + b"\xc0")
+        with pytest.raises(ValueError, match="nested too deep"):
+            b.receive(10).object()
 
 
 def test_a_request_is_answered_or_refused() -> None:
@@ -274,9 +277,10 @@ def test_connect_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ConfigError, match="not started with a channel"):
         connect()
-    monkeypatch.setenv(VARIABLE, "x")
-    with pytest.raises(ConfigError, match="'x' is not a descriptor"):
-        connect()
+    for no_descriptor in ("x", "2147483648", "9" * 5000):
+        monkeypatch.setenv(VARIABLE, no_descriptor)
+        with pytest.raises(ConfigError, match=f"'{no_descriptor}' is not a descriptor"):
+            connect()
     reading, writing = os.pipe()
     monkeypatch.setenv(VARIABLE, str(reading))
     with pytest.raises(ConfigError, match="is not a channel"):
@@ -352,7 +356,7 @@ def test_frames_of_every_sort_come_in_their_order_whatever_stands_beside_them_in
         (lambda end: send_fds(end, SEALED_HEAD + (10).to_bytes(8, "little"), os.memfd_create("x")), "not sealed"),
         (lambda end: send_fds(end, SEALED_HEAD + (11).to_bytes(8, "little"), sealed_fd(bytes(10))), "another size"),
         (lambda end: send_fds(end, SEALED_HEAD + (100_001).to_bytes(8, "little"), sealed_fd(bytes(100_001))), "larger than 100000"),
-        (lambda end: [end.message(number) for number in range(1, 10)], "more came than the window allows"),
+        (lambda end: [end.message(number) for number in range(1, 18)], "more came than the window allows"),
     ],
 )
 def test_a_peer_that_breaks_the_rules_is_cut_off_with_the_reason(write: Callable[[RawEnd], object], words: str) -> None:
@@ -398,6 +402,26 @@ def test_descriptors_that_come_with_what_breaks_the_rules_are_closed(before: byt
             os.write(write_end, b"x")
         os.close(write_end)
         link.close()
+
+
+def test_errors_need_no_room_in_the_window() -> None:
+    with raw_pair() as (fd, end), Peer(fd, Terms(window_messages=16)) as peer:
+        peer.send(b"to nobody")
+        end.message(1, frames.encode_error(frames.GONE, "nobody"), flags=frames.ERROR)
+        for number in range(1, 17):
+            end.message(number)
+        found = [peer.receive(10) for _ in range(17)]
+        assert found[0].error == ("gone", "nobody")
+        assert [message.number for message in found[1:]] == list(range(1, 17))
+        peer.send(b"and we still talk")
+
+
+def test_who_has_not_heard_our_terms_may_send_what_everybody_takes() -> None:
+    with raw_pair() as (fd, end), Peer(fd, Terms(window_messages=1)) as peer:
+        for number in range(1, frames.FIRST_MESSAGES + 1):
+            end.message(number)
+        assert [peer.receive(10).number for _ in range(frames.FIRST_MESSAGES)] == list(range(1, frames.FIRST_MESSAGES + 1))
+        peer.send(b"and we still talk")
 
 
 def test_what_holds_the_sender_s_memory_or_descriptors_is_acknowledged_at_once() -> None:

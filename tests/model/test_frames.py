@@ -115,6 +115,8 @@ def test_only_pairs_of_kind_and_flags_that_mean_something_are_read(kind: int, fl
         (HEADER.pack(24, DATA, SEALED, 0, 0, 1) + bytes(8), "sealed body"),
         (HEADER.pack(23, DATA, SEALED, 0, 1, 1) + bytes(7), "sealed body"),
         (HEADER.pack(16, DATA, 0, 0, 17, 1), "17 descriptors"),
+        (HEADER.pack(16, DATA, ERROR, 0, 1, 1), "an error is .* without descriptors"),
+        (HEADER.pack(16 + 1026, DATA, REPLY | ERROR, 0, 0, 1) + bytes(1026), "an error is a byte and a text of at most 1024 bytes"),
         (HEADER.pack(16 + 65537, DATA, 0, 0, 0, 1) + bytes(65537), "must travel in sealed memory"),
     ],
 )

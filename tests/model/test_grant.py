@@ -54,6 +54,7 @@ def test_any_text_is_parsed_or_refused_with_the_variable_named(text: str) -> Non
         ("a:segment:r:0:3", "0 bytes is no size"),
         ("a:segment:r:9/5:3", None),  # a limit below the size is no limit
         ("a:segment:r:5:3,4", "2 descriptors are not what a segment has"),
+        ("a:segment:r:5:2147483648", "are no descriptors"),
         ("a:reader:queue:4096:3,4", "2 descriptors are not what a reader has"),
         ("a/b:segment:r:5:3", "must be 1 to 64 letters"),
         ("a:segment:r:5:3 a:segment:r:5:4", "given twice"),

@@ -307,6 +307,28 @@ static void a_slow_reader_loses_an_exact_number(void)
     free_memory(&memory);
 }
 
+/* A writer that was too quick, with a number for its messages so high that our losses are a negative number. */
+static void a_loss_that_cannot_be_is_damage_and_no_other_error(void)
+{
+    struct memory memory = make_memory(1);
+    struct sup_ring *writer = open_writer(&memory), *reader = open_reader(&memory, 0);
+    int64_t lost;
+    write_number(writer, 0);
+    CHECK(sup_ring_peek(reader, (uint64_t[1]){0}, (uint64_t[1]){0}, 1, UINT64_MAX, &lost) == 1 && sup_ring_advance(reader, &lost) == 0);
+    for (uint64_t number = 1; number < 5000; number++)
+        write_number(writer, number);
+    char *head = mmap(NULL, PAGE + CAPACITY, PROT_READ | PROT_WRITE, MAP_SHARED, memory.fd, 0);
+    CHECK(head != MAP_FAILED);
+    uint64_t mark = ((struct sup_ring_side *)(void *)head)->mark;
+    struct sup_ring_record *record = (void *)(head + PAGE + mark % CAPACITY);
+    atomic_store(&record->sequence, (uint64_t)1 - EAGAIN);
+    CHECK(sup_ring_peek(reader, (uint64_t[1]){0}, (uint64_t[1]){0}, 1, UINT64_MAX, &lost) == -EBADMSG);
+    CHECK(munmap(head, PAGE + CAPACITY) == 0);
+    sup_ring_close(writer);
+    sup_ring_close(reader);
+    free_memory(&memory);
+}
+
 static void a_full_queue_refuses_and_a_message_too_big_is_told(void)
 {
     struct memory memory = make_memory(0);
@@ -497,6 +519,7 @@ static void what_is_no_ring_is_not_opened(void)
     X(two_threads_hand_over_everything)                        \
     X(every_thread_that_listens_hears_or_is_told_its_loss)     \
     X(a_slow_reader_loses_an_exact_number)                     \
+    X(a_loss_that_cannot_be_is_damage_and_no_other_error)      \
     X(a_full_queue_refuses_and_a_message_too_big_is_told)      \
     X(the_end_of_a_side_is_told_after_what_it_left)            \
     X(a_successor_goes_on_where_the_last_commit_was)           \

@@ -13,15 +13,19 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pool_tasks
 import pytest
 from waiting import eventually
 
 from supervisor import BrokenError, JobFailed, Pool, Supervisor, TaskTimeoutError
-from supervisor.runtime.pool_template import NO_TEMPLATE, Template
+from supervisor.runtime.pool_template import NO_TEMPLATE, Template, parse_reply
 from supervisor.runtime.request import make_spec
-from supervisor.worker.wire import REPLY
+from supervisor.worker.wire import REPLY, TEMPLATE_READY
+
+if TYPE_CHECKING:
+    from supervisor import Job
 
 pytestmark = pytest.mark.requires("cgroup")
 
@@ -191,3 +195,37 @@ async def test_a_template_that_never_ends_importing_holds_nobody_up(tmp_path: Pa
 async def test_an_initializer_of_any_size_goes_to_the_workers_of_a_template() -> None:
     async with Pool(1, preload=["json"], initializer=pool_tasks.nap, initargs=(0, bytes(3 << 20))) as pool:
         assert await pool.run(pool_tasks.add, 1) == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"no reply",
+        REPLY.pack(0, 0, 0, 0),
+        REPLY.pack(-7, 0, 0, 0),
+        REPLY.pack(-1, 0, 0, 0),
+        REPLY.pack(os.getpid(), 1000, 1, 0),
+        REPLY.pack(os.getpid(), -1, 1, 0),
+        REPLY.pack(os.getpid(), 0, -1, 0),
+        REPLY.pack(os.getpid(), 0, 0, 0) + b"more",
+    ],
+)
+def test_a_reply_that_answers_no_request_is_none(said: bytes) -> None:
+    assert parse_reply(said) is None
+
+
+async def test_a_template_that_replies_unasked_or_nonsense_is_given_up() -> None:
+    good = REPLY.pack(7, 0, 0, 0)
+    for said, requests, expected in (([good, b"x"], 2, [(7, 0, 0, 0), NO_TEMPLATE]), ([good], 0, [])):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        template = Template(cast("Job", None), ours)
+        with theirs:
+            theirs.send(TEMPLATE_READY)
+            replies = [template.fork(b"", (theirs.fileno(),)) for _ in range(requests)]
+            for packet in said:
+                theirs.send(packet)
+            async with asyncio.timeout(20):
+                while not template.gone:
+                    await asyncio.sleep(0)
+            assert [await reply for reply in replies] == expected
