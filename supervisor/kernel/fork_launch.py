@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from supervisor.kernel import native
@@ -55,6 +56,8 @@ class ForkLaunch:
         """
         os.close(self.leaf_fd)
         self.child.started_ns = native.now_ns()
+        if pid > 0 and not _is_child(pid):  # a template gone wrong: no process of others is waited for, or ended
+            pid, stage, number = -1, STAGE_NUMBERS["clone"], errno.ECHILD
         if pid > 0 and number == 0:
             try:
                 self.child.pidfd = native.open_pidfd(pid)
@@ -90,6 +93,14 @@ class ForkLaunch:
         lib.sup_remove_cgroup(self._block, self._root_fd, self._job)
         self.child.cgroup_fd = self.child.pid = self.child.pidfd = -1
         self.child.stage, self.child.err, self.child.index = STAGE_NUMBERS[stage], number or 5, index
+
+
+def _is_child(pid: int) -> bool:
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def template_fork(block: bytes, leaf_fd: int) -> tuple[int, int, int, int]:

@@ -229,3 +229,23 @@ async def test_a_template_that_replies_unasked_or_nonsense_is_given_up() -> None
                 while not template.gone:
                     await asyncio.sleep(0)
             assert [await reply for reply in replies] == expected
+
+
+#: Its child is no child of the supervisor's, and ends with the template's cgroup.
+WRONG = """
+import subprocess
+from supervisor.worker import template
+other = subprocess.Popen(["sleep", "60"])
+template.template_fork = lambda *_: (other.pid, {})
+"""
+
+
+@pytest.mark.parametrize("rest", ["0, 0, 0", "3, 1, 0"], ids=["forked", "failed"])
+async def test_a_template_that_names_a_process_of_others_has_forked_none(
+    rest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG.format(rest))
+    monkeypatch.syspath_prepend(tmp_path)
+    async with asyncio.timeout(60), Pool(1, preload=["wrong"]) as pool:
+        with pytest.raises(BrokenError, match="No child processes"):
+            await pool.run(os.getpid)
