@@ -187,8 +187,9 @@ def _check_bounds(end: Link) -> None:
     fds = sum(len(message.descriptors) + (message.sealed is not None) for message in end.inbox)
     assert fds <= frames.DESCRIPTORS_IN_FLIGHT + (frames.DESCRIPTORS_MAX if end.broken else 0), f"{fds} descriptors are held"
     if not end.broken:
-        assert len(end.inbox) <= 2 * TERMS.window_messages
-        assert sum(message.frame_bytes for message in end.inbox) <= 2 * TERMS.window_bytes
+        messages = [message for message in end.inbox if message.error is None]
+        assert max(len(messages), len(end.inbox) - len(messages)) <= max(TERMS.window_messages, frames.FIRST_MESSAGES)
+        assert sum(message.frame_bytes for message in messages) <= TERMS.window_bytes
 
 
 # ---- members of an exchange ----

@@ -10,6 +10,7 @@
  */
 #include "fake_kernel.h"
 #include "plan.h"
+#include "random.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,18 +23,7 @@
 
 enum { SEEDS_MAX = 256, BLOCK_MAX = 1 << 16, POOL_MAX = 4096 };
 
-static uint64_t state;
 static volatile unsigned long seen; /* what was read, so that reading is not left out */
-
-static uint64_t any(void) /* splitmix64 */
-{
-    uint64_t z = (state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static uint32_t below(uint64_t bound) { return bound == 0 ? 0 : (uint32_t)(any() % bound); }
 
 /* ---- the kernel ---- */
 
