@@ -117,8 +117,7 @@ async def test_a_template_that_takes_no_more_is_gone_only_when_its_end_of_file_s
         theirs.shutdown(socket.SHUT_RD)
         refused = template.fork(b"second", ())
         assert (await asked) == (7, 0, 0, 0)
-        assert not refused.done()
-        assert not template.gone
+        assert (refused.done(), template.gone) == (False, False)
         theirs.close()
         assert (await refused) == NO_TEMPLATE
         assert template.gone
