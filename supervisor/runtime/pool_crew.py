@@ -414,7 +414,8 @@ class Crew:
         """Put back the limits that earlier terms have changed; raises what :meth:`Job.set_limits` raises."""
         assert worker.job is not None
         if names:
-            before = {name: self._launcher.limits.get(name) or ungiven(name) for name in names}
+            limits = self._launcher.limits  # a limit of 0 is one too
+            before = {name: limits[name] if name in limits else ungiven(name) for name in names}
             await worker.job.set_limits(**before)
 
     def _begin_timed(self, worker: Worker, task: Task) -> None:
