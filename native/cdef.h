@@ -73,8 +73,9 @@ int sup_engine_unwatch_signals(struct sup_engine *engine);                      
 
 /* ---- spawner.c: launches on long-lived native threads ---- */
 int sup_engine_start_spawners(struct sup_engine *engine, int count);
-/* plan must stay valid until the SPAWNED event for the token arrives; the token is the job's number too. */
-int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd);
+/* plan must stay valid until the SPAWNED event for the token arrives; the token is the job's number too. lend_network: instead of
+ * a new network namespace it may get an empty one that other jobs of this engine had before (networks.c). */
+int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd, int lend_network);
 
 /* ---- deadline.c: wall-clock limits that hold while the event loop does not ---- */
 struct sup_deadline;

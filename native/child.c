@@ -25,9 +25,8 @@ struct kernel_sigaction {
 /* a: bit n-1 set for every signal n whose disposition becomes the default; b: the mask to install. */
 static long hook_signals(const struct sup_launch *launch, const struct sup_hook *hook)
 {
-    (void)launch;
     struct kernel_sigaction action = {0};
-    for (int n = 1; n <= SUP_SIGNAL_COUNT; n++)
+    for (int n = 1; n <= SUP_SIGNAL_COUNT && !launch->signals_default; n++)
         if ((uint64_t)hook->a >> (n - 1) & 1) {
             long r = sup_sys4(__NR_rt_sigaction, n, &action, 0, 8);
             if (r < 0 && r != -EINVAL) /* KILL and STOP refuse */

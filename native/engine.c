@@ -67,6 +67,8 @@ static void discard(struct sup_engine *engine, struct watch *watch)
     engine_unlink(watch);
     if (!watch->borrowed)
         close(watch->fd);
+    if (watch->network_fd > 0)
+        close(watch->network_fd);
     free(watch);
 }
 
@@ -138,14 +140,23 @@ static void child_ready(struct sup_engine *engine, struct watch *watch, uint32_t
     event->voluntary_switches = usage.ru_nvcsw;
     event->involuntary_switches = usage.ru_nivcsw;
     int cgroup_fd = watch->cgroup_fd;
+    if (r >= 0 && watch->network_fd > 0) { /* process 1 of the job's pid namespace was reaped, after all the others of it */
+        networks_keep(&engine->networks, watch->network_fd);
+        watch->network_fd = 0;
+    }
     discard(engine, watch); /* before the look: a process without descriptors left has this one again */
     look_at_cgroup(cgroup_fd, event);
 }
 
+int engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd, int network_fd)
+{
+    struct watch model = {.ready = child_ready, .token = token, .fd = pidfd, .cgroup_fd = cgroup_fd, .network_fd = network_fd};
+    return add_new(engine, model, EPOLLIN) == NULL ? -errno : 0;
+}
+
 int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd)
 {
-    struct watch model = {.ready = child_ready, .token = token, .fd = pidfd, .cgroup_fd = cgroup_fd};
-    return add_new(engine, model, EPOLLIN) == NULL ? -errno : 0;
+    return engine_watch_child(engine, token, pidfd, cgroup_fd, 0);
 }
 
 /* ---- empty cgroups ---- */
@@ -251,6 +262,7 @@ struct sup_engine *sup_engine_new(void)
     pthread_cond_init(&engine->work, NULL);
     pthread_mutex_init(&engine->deadline_lock, NULL);
     pthread_cond_init(&engine->deadline_changed, NULL);
+    networks_start(&engine->networks);
     engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     engine->wake = (struct watch){.ready = wake_ready, .fd = engine->wake_fd};
@@ -274,6 +286,7 @@ void sup_engine_free(struct sup_engine *engine)
         close(engine->epoll_fd);
     if (engine->wake_fd >= 0)
         close(engine->wake_fd);
+    networks_end(&engine->networks);
     free(engine->scratch);
     pthread_mutex_destroy(&engine->lock);
     pthread_cond_destroy(&engine->work);

@@ -5,6 +5,7 @@
 #ifndef RINGFENCE_ENGINE_H
 #define RINGFENCE_ENGINE_H
 
+#include "networks.h"
 #include "ringfence.h"
 
 #include <pthread.h>
@@ -20,14 +21,16 @@ struct watch {
     struct watch *next, *previous;
     uint64_t token;
     int fd, borrowed;
-    int cgroup_fd; /* of a child: its job's cgroup, or -1 */
+    int cgroup_fd;  /* of a child: its job's cgroup, or -1 */
+    int network_fd; /* of a child: the network namespace it was lent, 0 for none */
 };
 
 struct launch_request {
     struct launch_request *next;
     uint64_t token, size;
     const void *plan;
-    int cgroup_root_fd;
+    int cgroup_root_fd, lend_network;
+    int network_fd; /* lent, 0 for none */
     struct sup_child child;
 };
 
@@ -46,6 +49,7 @@ struct sup_engine {
     struct launch_request *requests, **requests_end, *done, **done_end;
     pthread_t *spawners;
     int spawner_count, stopping;
+    struct networks networks;
     /* deadline.c: a lock of its own, because whoever holds it makes system calls */
     pthread_mutex_t deadline_lock;
     pthread_cond_t deadline_changed;
@@ -60,6 +64,7 @@ void engine_link(struct sup_engine *engine, struct watch *watch);
 void engine_unlink(struct watch *watch);
 int engine_add(struct sup_engine *engine, struct watch *watch, uint32_t events);
 void engine_remove(struct sup_engine *engine, struct watch *watch);
+int engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd, int network_fd);
 void engine_report_launches(struct sup_engine *engine);
 void engine_stop_timekeeper(struct sup_engine *engine);
 void engine_stop_spawners(struct sup_engine *engine);

@@ -321,7 +321,7 @@ static int read_plan(int fd)
 /* The job, born in its own cgroup; where clone3 or CLONE_INTO_CGROUP is missing it joins by itself in its first hooks. */
 static long clone_job(struct sup_launch *launch, int cgroup_fd)
 {
-    const uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | launch->plan->namespaces;
+    const uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | launch->namespaces;
     if (cgroup_fd > 0) {
         struct sup_clone_args args = {
             .flags = flags | SUP_CLONE_INTO_CGROUP,
@@ -356,7 +356,7 @@ static int start(int cgroup_fd, struct sup_notice *notice)
 {
     struct sup_report report = {0, 0, 0};
     int64_t exec_time[2] = {0, 0};
-    struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = -1, .listener_socket = control_fd, .report = &report, .exec_time = exec_time};
+    struct sup_launch launch = {.signals_default = 1, .cgroup_procs_fd = -1, .payload_fd = -1, .listener_socket = control_fd, .report = &report, .exec_time = exec_time};
     sup_plan_vectors((const void *)plan_block, vectors, &launch);
     long mask = sup_sys1(__NR_umask, 0), pid = 0, mapped = wait_mapped(launch.plan);
     if (mapped < 0)

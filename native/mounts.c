@@ -77,35 +77,42 @@ static long open_entry(long dir, const char *name, int flags)
     return sup_sys4(__NR_readlinkat, dir, name, &link, 1) >= 0 ? -ELOOP : -ENOTDIR;
 }
 
+struct place {
+    long dir;         /* AT_FDCWD, or to be closed */
+    const char *name; /* in it */
+};
+
+static void close_place(const struct place *place) { close_fd(&place->dir); }
+#define cleanup_place __attribute__((cleanup(close_place)))
+
 /* The directory that holds the last part of a path, made on the way when make is set, and that part's name. */
-static long open_parent(const char *path, int make, const char **ret_name)
+static long find_place(const char *path, int make, struct place *place)
 {
-    long dir = sup_sys4(__NR_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-    while (dir >= 0) {
+    *place = (struct place){AT_FDCWD, path};
+    for (;;) {
         char name[NAME_SIZE];
         uint32_t length = 0;
         for (; path[length] != '/' && path[length] != '\0'; length++) {
-            if (length + 1 >= NAME_SIZE) {
-                sup_sys1(__NR_close, dir);
+            if (length + 1 >= NAME_SIZE)
                 return -ENAMETOOLONG;
-            }
             name[length] = path[length];
         }
         name[length] = '\0';
+        place->name = path;
         if (path[length] == '\0')
-            break;
-        long next = open_entry(dir, name, O_DIRECTORY);
+            return 0;
+        long next = open_entry(place->dir, name, O_DIRECTORY);
         if (next == -ENOENT && make) {
-            next = sup_sys3(__NR_mkdirat, dir, name, 0755);
+            next = sup_sys3(__NR_mkdirat, place->dir, name, 0755);
             if (next >= 0)
-                next = open_entry(dir, name, O_DIRECTORY);
+                next = open_entry(place->dir, name, O_DIRECTORY);
         }
-        sup_sys1(__NR_close, dir);
-        dir = next;
+        if (next < 0)
+            return next;
+        close_fd(&place->dir);
+        place->dir = next;
         path += length + 1;
     }
-    *ret_name = path;
-    return dir;
 }
 
 static int is_directory(long fd)
@@ -119,22 +126,19 @@ static int is_directory(long fd)
 /* Open a mount point, made when it is missing and make is set. */
 static long open_target(const char *path, int directory, int make)
 {
-    const char *name;
-    cleanup_close long parent = open_parent(path, make, &name);
-    if (parent < 0)
-        return parent;
-    long fd = open_entry(parent, name, 0);
-    if (fd == -ENOENT && make) {
-        long made = directory ? sup_sys3(__NR_mkdirat, parent, name, 0755)
-                              : sup_sys4(__NR_openat, parent, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
-        if (made < 0)
+    cleanup_place struct place at;
+    long made = find_place(path, make, &at);
+    if (made < 0)
+        return made;
+    if (make) { /* first, because it mostly is missing */
+        made = directory ? sup_sys3(__NR_mkdirat, at.dir, at.name, 0755)
+                         : sup_sys4(__NR_openat, at.dir, at.name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+        if (made >= 0 && !directory)
             return made;
-        if (!directory)
-            sup_sys1(__NR_close, made);
-        fd = open_entry(parent, name, 0);
     }
+    long fd = open_entry(at.dir, at.name, 0);
     if (fd < 0)
-        return fd;
+        return fd == -ENOENT && made < 0 ? made : fd;
     char link;
     if (sup_sys4(__NR_readlinkat, fd, "", &link, 1) >= 0) {
         sup_sys1(__NR_close, fd);
@@ -182,21 +186,22 @@ long hook_root(const struct sup_launch *launch, const struct sup_hook *hook)
  * file's content. */
 long hook_place(const struct sup_launch *launch, const struct sup_hook *hook)
 {
-    const char *path = sup_hook_data(launch, hook), *content = sup_text_after(path), *name;
-    cleanup_close long parent = open_parent(path, 1, &name);
-    if (parent < 0)
-        return parent;
+    const char *path = sup_hook_data(launch, hook), *content = sup_text_after(path);
+    cleanup_place struct place at;
+    long r = find_place(path, 1, &at);
+    if (r < 0)
+        return r;
     if (hook->arg == PLACE_LINK)
-        return sup_sys3(__NR_symlinkat, content, parent, name);
+        return sup_sys3(__NR_symlinkat, content, at.dir, at.name);
     if (hook->arg == PLACE_DIRECTORY) {
-        long r = sup_sys3(__NR_mkdirat, parent, name, hook->a);
+        r = sup_sys3(__NR_mkdirat, at.dir, at.name, hook->a);
         return r == -EEXIST ? 0 : r;
     }
-    cleanup_close long fd = sup_sys4(__NR_openat, parent, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, hook->a);
+    cleanup_close long fd = sup_sys4(__NR_openat, at.dir, at.name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, hook->a);
     if (fd < 0)
         return fd;
     uint32_t length = sup_text_length(content);
-    long r = sup_sys3(__NR_write, fd, content, length);
+    r = sup_sys3(__NR_write, fd, content, length);
     return r < 0 ? r : r == length ? 0 : -ENOSPC;
 }
 

@@ -165,6 +165,7 @@ void sup_plan_vectors(const struct sup_plan *plan, void *memory, struct sup_laun
     char **paths = fill(plan, envp, plan->env_off, plan->envc);
     fill(plan, paths, plan->paths_off, plan->pathc);
     ret_launch->plan = plan;
+    ret_launch->namespaces = plan->namespaces;
     ret_launch->argv = argv;
     ret_launch->envp = envp;
     ret_launch->paths = paths;

@@ -84,9 +84,11 @@ struct sup_report {
 /* Everything the child half needs, prepared before the clone. */
 struct sup_launch {
     const struct sup_plan *plan;
+    uint32_t namespaces; /* the plan's, but for those that are there already */
     char *const *argv;
     char *const *envp;
     char *const *paths;
+    int32_t signals_default; /* every signal has its default disposition already */
     int32_t cgroup_procs_fd; /* -1, or cgroup.procs for the child to join by itself */
     int32_t payload_fd;      /* -1, or the directory of the cgroup that the init helper puts the job in */
     int32_t listener_socket; /* -1, or where a filter's listener goes (seccomp.c) */

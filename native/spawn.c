@@ -185,7 +185,7 @@ static int run_steps(const struct sup_plan *plan, int root_fd, uint64_t job, str
 static long clone_child(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
 {
     _Alignas(16) char stack[CHILD_STACK_SIZE];
-    uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_CLONE_PIDFD | launch->plan->namespaces;
+    uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_CLONE_PIDFD | launch->namespaces;
     struct sup_clone_args args = {
         .flags = flags | SUP_CLONE_CLEAR_SIGHAND | (leaf_fd >= 0 ? SUP_CLONE_INTO_CGROUP : 0),
         .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
@@ -272,7 +272,7 @@ static int receive_listener(struct handover *handover)
     return fd;
 }
 
-static int launch_child(const struct sup_plan *plan, struct sup_child *child)
+static int launch_child(const struct sup_plan *plan, uint32_t without, struct sup_child *child)
 {
     cleanup_free void *vectors = malloc(sup_plan_vectors_size(plan));
     if (vectors == NULL)
@@ -293,6 +293,7 @@ static int launch_child(const struct sup_plan *plan, struct sup_child *child)
     int64_t exec_time[2] = {0, 0};
     struct sup_launch launch = {.cgroup_procs_fd = -1, .payload_fd = payload_fd, .listener_socket = handover.theirs, .report = &report, .exec_time = exec_time};
     sup_plan_vectors(plan, vectors, &launch);
+    launch.namespaces = plan->namespaces & ~without;
     int pidfd = -1, into = 0;
     long pid = clone_with_signals_held(&launch, leaf_fd, &pidfd, &into);
     if (pid < 0)
@@ -328,17 +329,22 @@ int sup_prepare_cgroup(const void *block, uint64_t size, int cgroup_root_fd, uin
     return run_steps(block, cgroup_root_fd, job, child);
 }
 
-int sup_spawn(const void *block, uint64_t size, int cgroup_root_fd, uint64_t job, struct sup_child *child)
+int sup_spawn_without(const void *block, uint64_t size, int cgroup_root_fd, uint64_t job, uint32_t without, struct sup_child *child)
 {
     int r = sup_prepare_cgroup(block, size, cgroup_root_fd, job, child);
     if (r < 0)
         return r;
-    r = launch_child(block, child);
+    r = launch_child(block, without, child);
     if (r < 0 && child->cgroup_fd >= 0) {
         remove_steps(block, ((const struct sup_plan *)block)->step_count, cgroup_root_fd, job, child->cgroup_fd);
         child->cgroup_fd = -1;
     }
     return r;
+}
+
+int sup_spawn(const void *block, uint64_t size, int cgroup_root_fd, uint64_t job, struct sup_child *child)
+{
+    return sup_spawn_without(block, size, cgroup_root_fd, job, 0, child);
 }
 
 /* Runs in a forked, single-threaded child, so libc is allowed again. */

@@ -35,6 +35,21 @@ static void wake(struct sup_engine *engine)
         return; /* EAGAIN: the counter is full, so the engine is awake already */
 }
 
+/* Into a network namespace in stock, if the job may have one, for the time of the launch: its first process is born there. */
+static void launch(struct sup_engine *engine, struct launch_request *request)
+{
+    int fd = request->lend_network ? networks_enter(&engine->networks) : -1;
+    const uint32_t without = fd < 0 ? 0 : SUP_CLONE_NEWNET;
+    int r = sup_spawn_without(request->plan, request->size, request->cgroup_root_fd, request->token, without, &request->child);
+    if (fd < 0)
+        return;
+    networks_leave(&engine->networks);
+    if (r < 0)
+        networks_keep(&engine->networks, fd);
+    else
+        request->network_fd = fd;
+}
+
 static void *spawner_main(void *argument)
 {
     struct sup_engine *engine = argument;
@@ -48,7 +63,7 @@ static void *spawner_main(void *argument)
             continue;
         }
         pthread_mutex_unlock(&engine->lock);
-        sup_spawn(request->plan, request->size, request->cgroup_root_fd, request->token, &request->child);
+        launch(engine, request);
         pthread_mutex_lock(&engine->lock);
         int first = engine->done == NULL;
         push(&engine->done_end, request);
@@ -77,12 +92,12 @@ int sup_engine_start_spawners(struct sup_engine *engine, int count)
     return engine->spawner_count > 0 ? 0 : r;
 }
 
-int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd)
+int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd, int lend_network)
 {
     struct launch_request *request = calloc(1, sizeof *request);
     if (request == NULL)
         return -ENOMEM;
-    *request = (struct launch_request){.token = token, .plan = plan, .size = size, .cgroup_root_fd = cgroup_root_fd};
+    *request = (struct launch_request){.token = token, .plan = plan, .size = size, .cgroup_root_fd = cgroup_root_fd, .lend_network = lend_network};
     pthread_mutex_lock(&engine->lock);
     push(&engine->requests_end, request);
     pthread_cond_signal(&engine->work);
@@ -108,10 +123,18 @@ static int undo_launch(const void *plan, int cgroup_root_fd, uint64_t token, str
     return -error;
 }
 
+/* network_fd: the network namespace that it was lent, or 0. */
+static int adopt(struct sup_engine *engine, uint64_t token, const void *plan, int cgroup_root_fd, struct sup_child *child, int network_fd)
+{
+    int r = engine_watch_child(engine, token, child->pidfd, child->cgroup_fd, network_fd);
+    if (r < 0 && network_fd > 0)
+        close(network_fd);
+    return r < 0 ? undo_launch(plan, cgroup_root_fd, token, child, -r) : 0;
+}
+
 int sup_engine_adopt(struct sup_engine *engine, uint64_t token, const void *plan, int cgroup_root_fd, struct sup_child *child)
 {
-    int r = sup_engine_watch_child(engine, token, child->pidfd, child->cgroup_fd);
-    return r < 0 ? undo_launch(plan, cgroup_root_fd, token, child, -r) : 0;
+    return adopt(engine, token, plan, cgroup_root_fd, child, 0);
 }
 
 int sup_engine_launch(struct sup_engine *engine, uint64_t token, const void *plan, uint64_t size, int cgroup_root_fd, struct sup_child *child)
@@ -130,7 +153,7 @@ void engine_report_launches(struct sup_engine *engine)
         if (request == NULL)
             return;
         if (request->child.err == 0)
-            sup_engine_adopt(engine, request->token, request->plan, request->cgroup_root_fd, &request->child);
+            adopt(engine, request->token, request->plan, request->cgroup_root_fd, &request->child, request->network_fd);
         struct sup_event *event = engine_emit(engine, SUP_EVENT_SPAWNED, request->token);
         event->child = request->child;
         free(request);
@@ -151,6 +174,8 @@ void engine_stop_spawners(struct sup_engine *engine)
     while ((request = pop(&engine->done, &engine->done_end)) != NULL) {
         if (request->child.err == 0)
             undo_launch(request->plan, request->cgroup_root_fd, request->token, &request->child, ECANCELED);
+        if (request->network_fd > 0)
+            close(request->network_fd);
         free(request);
     }
 }

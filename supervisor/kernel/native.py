@@ -226,10 +226,13 @@ class Engine:
     def start_spawners(self, count: int) -> None:
         check(lib.sup_engine_start_spawners(self.pointer, count))
 
-    def submit(self, token: int, block: bytes, cgroup_root_fd: int) -> Any:
-        """Queue a launch. What this returns must be kept alive until the SPAWNED event of ``token``."""
+    def submit(self, token: int, block: bytes, cgroup_root_fd: int, lend_network: bool = False) -> Any:
+        """Queue a launch. What this returns must be kept alive until the SPAWNED event of ``token``.
+
+        ``lend_network``: an empty network namespace that an earlier job had will do.
+        """
         kept = ffi.from_buffer(block)
-        check(lib.sup_engine_submit(self.pointer, token, kept, len(block), cgroup_root_fd))
+        check(lib.sup_engine_submit(self.pointer, token, kept, len(block), cgroup_root_fd, lend_network))
         return kept
 
     def launch(self, token: int, block: bytes, cgroup_root_fd: int) -> Any:

@@ -86,7 +86,9 @@ class Launching:
 
     def submit(self) -> None:
         """Launch on the engine's spawner threads; a SPAWNED event follows."""
-        self._alive = self._engine.submit(self._token, self._block, self._root_fd)
+        sandbox = self._spec.sandbox
+        lend = bool(self._plan.setup_count) and sandbox is not None and sandbox.network == "none"
+        self._alive = self._engine.submit(self._token, self._block, self._root_fd, lend)
 
     def adopt(self, child: Any) -> None:
         """Watch a child that we or a template have forked; one that cannot be watched is ended, and ``child.err`` says why."""

@@ -274,7 +274,7 @@ static void spawner_threads_report_every_launch(void)
     struct sup_engine *engine = sup_engine_new();
     CHECK(engine != NULL && sup_engine_start_spawners(engine, 4) == 0);
     for (int i = 0; i < JOBS; i++)
-        CHECK(sup_engine_submit(engine, (uint64_t)i + 1, plans[i % 3 == 2], sizes[i % 3 == 2], -1) == 0);
+        CHECK(sup_engine_submit(engine, (uint64_t)i + 1, plans[i % 3 == 2], sizes[i % 3 == 2], -1, 0) == 0);
     int spawned = 0, failed = 0, exited = 0;
     static char state[JOBS + 1]; /* 1 spawned, 2 over */
     memset(state, 0, sizeof state);
@@ -314,7 +314,7 @@ static void an_engine_freed_in_the_middle_leaves_no_child(void)
         struct sup_engine *engine = sup_engine_new();
         CHECK(engine != NULL && sup_engine_start_spawners(engine, 3) == 0);
         for (uint64_t i = 0; i < 6; i++)
-            CHECK(sup_engine_submit(engine, i, plan, size, -1) == 0);
+            CHECK(sup_engine_submit(engine, i, plan, size, -1, 0) == 0);
         sup_engine_free(engine); /* finishes what was asked for, and ends what nobody took */
         nothing_is_left(before);
     }
@@ -892,7 +892,7 @@ static void a_job_under_a_filter_is_undone_by_a_freed_engine(void)
     struct sup_engine *engine = sup_engine_new();
     CHECK(engine != NULL && sup_engine_start_spawners(engine, 2) == 0);
     for (uint64_t i = 0; i < 4; i++)
-        CHECK(sup_engine_submit(engine, i, plan, size, -1) == 0);
+        CHECK(sup_engine_submit(engine, i, plan, size, -1, 0) == 0);
     sup_engine_free(engine);
     nothing_is_left(before);
     free(plan);

@@ -22,6 +22,7 @@ SOURCES = (
     "template.c",
     "engine.c",
     "denials.c",
+    "networks.c",
     "spawner.c",
     "deadline.c",
     "output.c",
