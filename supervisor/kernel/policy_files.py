@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from supervisor.model.policy.policy import Policy
 
 FILES_MAX: Final = 256
+LINKS_MAX: Final = 40  # path_resolution(7)
 PROJECT_FILE: Final = ".ringfence.toml"
 LIBRARY: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "policies")
 
@@ -94,6 +95,8 @@ class PolicyReader:
             return f"more than {FILES_MAX} policy files, which nobody needs" if new and len(self._by_inode) >= FILES_MAX else doubt(about)
 
         try:
+            if doubt is not no_doubt and (reason := way_doubt(path)):
+                raise ConfigError(reason, source=path)
             text = read_text(path, FILE_MAX_BYTES, check)
         except ConfigError as error:
             return _why_not(error)
@@ -134,6 +137,55 @@ def found_doubt(about: os.stat_result) -> str:
     if me != 0 and about.st_mode & 0o002:
         return "can be written by everybody and was found, not named; take that away (chmod o-w)"
     return explicit_doubt(about)
+
+
+def way_doubt(path: str) -> str:
+    """Why root must not go this way to a file: a folder or a link on it, in place of which somebody else could put another.
+
+    Every folder from ``/`` down is looked at, those that links lead through too, as sshd's StrictModes does. One with the sticky
+    bit, such as /tmp, will do: what is root's in it nobody else can rename or remove. What is not there is left to who opens it.
+    """
+    if os.geteuid() != 0:
+        return ""
+    folder, links = "/", 0
+    try:
+        left = _parts(os.path.join(os.getcwd(), path))
+        while True:
+            if reason := _folder_doubt(os.stat(folder)):
+                return f"its folder {folder} {reason}"
+            if not left:
+                return ""
+            part = left.pop()
+            below = os.path.dirname(folder) if part == ".." else os.path.join(folder, part)
+            about = os.lstat(below)
+            if stat.S_ISDIR(about.st_mode):
+                folder = below
+            elif not stat.S_ISLNK(about.st_mode):
+                return ""
+            elif about.st_uid != 0:
+                return f"the link {below} on the way to it belongs to user {about.st_uid}, who could turn it; name the file itself"
+            elif (links := links + 1) > LINKS_MAX:
+                return ""
+            else:
+                target = os.readlink(below)
+                folder = "/" if target.startswith("/") else folder
+                left += _parts(target)
+    except (OSError, ValueError):
+        return ""
+
+
+def _parts(path: str) -> list[str]:
+    """The names on the way, the last first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _folder_doubt(about: os.stat_result) -> str:
+    if about.st_uid != 0:
+        return f"belongs to user {about.st_uid}, who could put another file in its place; keep it in a folder of root's"
+    if about.st_mode & 0o022 and not about.st_mode & stat.S_ISVTX:
+        mode = f"{stat.S_IMODE(about.st_mode):04o}"
+        return f"can be written by others than root (mode {mode}), who could put another file in its place; take that away (chmod go-w)"
+    return ""
 
 
 # ---- where they are looked for ----

@@ -128,6 +128,14 @@ def test_what_cannot_be_done_is_refused_by_name(tmp_path: Path, args: list[str],
     assert done.returncode == status and words in done.stderr and done.stdout == ""
 
 
+def test_a_limit_that_the_host_cannot_hold_is_refused_by_its_option(tmp_path: Path) -> None:
+    done = ringfence("compat", "runexec", "--no-container", "--cores", "0", "true", cwd=tmp_path)
+    if facts.PROBES["cpuset"]():
+        assert done.returncode == 1 and done.stderr.startswith("runexec: --cores cannot be enforced here: ")
+    else:
+        assert done.returncode == 0 and "terminationreason" not in done.stdout
+
+
 @pytest.mark.requires("memory")
 @pytest.mark.parametrize("limit", ["50MB"])
 def test_memory_is_limited_and_told(tmp_path: Path, limit: str, holder: str) -> None:

@@ -88,6 +88,8 @@ def test_it_ends_and_speaks_as_timeout_does(options: list[list[str]], duration: 
         ["--foreground=1", "1", "true"],
         ["1", "/nonexistent/program"],
         ["1", "no-such-program-anywhere"],
+        ["1", ""],
+        ["1x", ""],
         ["1", "/etc/passwd"],
         ["1", "/"],
     ],

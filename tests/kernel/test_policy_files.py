@@ -160,6 +160,45 @@ def test_root_looks_at_what_a_file_extends_and_at_the_folders_of_drop_ins(home: 
     assert f"{folder}: belongs to user {ANOTHER}" in refused("y")
 
 
+@pytest.mark.requires("root")
+def test_root_takes_no_limits_from_a_folder_in_which_somebody_else_could_swap_the_file(home: Path) -> None:
+    path = put(home / "a" / "b" / "x.toml", "[profile.x]\n")
+    swapped = "who could put another file in its place"
+    for folder in (home / "a", home / "a" / "b"):
+        os.chown(folder, ANOTHER, 0)
+        assert refused(path) == f"{path}: its folder {folder} belongs to user {ANOTHER}, {swapped}; keep it in a folder of root's"
+        os.chown(folder, 0, 0)
+        for mode in (0o775, 0o757):
+            folder.chmod(mode)
+            expected = (
+                f"{path}: its folder {folder} can be written by others than root (mode {mode:04o}), {swapped}; take that away (chmod go-w)"
+            )
+            assert refused(path) == expected
+            folder.chmod(0o1777)
+            assert load_policy(str(path)).name == "x"  # as in /tmp: nobody else can rename what is root's
+        folder.chmod(0o755)
+
+
+@pytest.mark.requires("root")
+def test_root_follows_a_link_to_a_policy_only_where_nobody_else_could_turn_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(home / "real" / "x.toml", "[profile.x]\n")
+    (home / "way").mkdir()
+    link = home / "way" / "link"
+    link.symlink_to("../real")
+    assert load_policy(str(link / "x.toml")).name == "x"
+    os.lchown(link, ANOTHER, 0)
+    assert f"the link {link} on the way to it belongs to user {ANOTHER}" in refused(link / "x.toml")
+    os.lchown(link, 0, 0)
+    path.parent.chmod(0o777)  # behind the link
+    assert f"its folder {path.parent} can be written by others" in refused(link / "x.toml")
+    monkeypatch.chdir(home / "way")
+    assert f"its folder {path.parent} can be written by others" in refused("../way/link/x.toml")
+    path.parent.chmod(0o755)
+    assert load_policy("../way/link/x.toml").name == "x"
+    (home / "round").symlink_to("round")
+    assert "Too many levels of symbolic links" in refused(home / "round" / "x.toml")
+
+
 @pytest.fixture
 def as_user(home: Path) -> Iterator[None]:
     """The test runs with an ordinary user's effective number."""

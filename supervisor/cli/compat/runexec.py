@@ -31,6 +31,8 @@ SIGINT, SIGQUIT, SIGTERM = 2, 3, 15
 FOR_EVER_NS: Final = 1 << 62
 MARKER: Final = b"\n\n\nWARNING: YOUR LOGFILE WAS TOO LONG, SOME LINES IN THE MIDDLE WERE REMOVED.\n\n\n\n"
 SLACK_BYTES: Final = 500
+#: What runexec calls the limits that a host may not be able to enforce.
+OPTION_OF: Final = {"allowed_cpus": "--cores", "allowed_memory_nodes": "--memoryNodes", "memory_max": "--memlimit"}
 USAGE: Final = """usage: ringfence compat runexec --no-container [OPTION...] [--] COMMAND [ARG...]
 
 limits: --memlimit BYTES, --timelimit, --softtimelimit, --walltimelimit SECONDS, --cores LIST,
@@ -59,6 +61,9 @@ def runexec(argv: list[str]) -> int:
         return USAGE_STATUS
     try:
         return _Run(options).run()
+    except UnsupportedError as error:
+        options_meant = ", ".join([OPTION_OF.get(name, name) for name in error.feature.split(", ")])
+        complain(str(UnsupportedError(options_meant, error.missing)), "runexec")
     except SupervisorError as error:
         for line in str(error).splitlines():
             complain(line, "runexec")

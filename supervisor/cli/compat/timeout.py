@@ -7,6 +7,7 @@ goes to the whole tree, also to what left the process group.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, inherited_descriptors, print_text
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.execution import Execution
 
 FAILED: Final = 125
+NOT_FOUND: Final = 127
 SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCONT, SIGSTOP = 1, 2, 3, 15, 18, 19
 #: Longer than anybody waits: without --kill-after the command may take its time to end.
 FOR_EVER_NS: Final = 1 << 62
@@ -58,6 +60,9 @@ def timeout(argv: list[str]) -> int:
 
         print_text(USAGE if options.told == "help" else f"timeout (ringfence) {__version__}")
         return 0
+    if not options.argv[0]:
+        complain(f"failed to run command '': {os.strerror(errno.ENOENT)}", "timeout")
+        return NOT_FOUND
     try:
         return _Timeout(options).run()
     except SupervisorError as error:
