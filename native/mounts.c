@@ -305,7 +305,25 @@ long hook_terminals(const struct sup_launch *launch, const struct sup_hook *hook
     return sup_sys5(__NR_mount, "devpts", target, "devpts", 2 /* MS_NOSUID */ | 8 /* MS_NOEXEC */, options);
 }
 
-/* arg: 2 the target must exist, 16 the init helper hands the changes over at the end; data: target, lower, upper and work directory (overlayfs, in a user namespace since Linux 5.11). */
+/* Open a directory and name it as a layer by its descriptor, which must stay open until the file system is made: fsconfig(2) takes
+ * texts of up to 255 bytes, and no character of the path needs escaping. */
+static long name_layer(long fs, const char *key, const char *path, long *ret_fd)
+{
+    *ret_fd = sup_sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    if (*ret_fd < 0)
+        return *ret_fd;
+    char link[32] = "/proc/self/fd/", digits[20];
+    uint32_t length = sup_text_length(link);
+    int count = 0;
+    for (long left = *ret_fd; left > 0 || count == 0; left /= 10)
+        digits[count++] = (char)('0' + left % 10);
+    while (count > 0)
+        link[length++] = digits[--count];
+    return configure(fs, 1 /* FSCONFIG_SET_STRING */, key, link);
+}
+
+/* arg: 2 the target must exist, 16 the init helper hands the changes over at the end; data: target, lower, upper and work
+ * directory (overlayfs, in a user namespace since Linux 5.11). */
 long hook_overlay(const struct sup_launch *launch, const struct sup_hook *hook)
 {
     const char *target = sup_hook_data(launch, hook), *lower = sup_text_after(target);
@@ -313,9 +331,10 @@ long hook_overlay(const struct sup_launch *launch, const struct sup_hook *hook)
     cleanup_close long fs = sup_sys2(__NR_fsopen, "overlay", 1 /* FSOPEN_CLOEXEC */);
     if (fs < 0)
         return fs;
+    cleanup_close long lower_fd = -1, upper_fd = -1, work_fd = -1;
     long r;
-    if ((r = configure(fs, 1 /* FSCONFIG_SET_STRING */, "lowerdir", lower)) < 0 || (r = configure(fs, 1, "upperdir", upper)) < 0 ||
-        (r = configure(fs, 1, "workdir", work)) < 0 || (r = configure(fs, 0 /* FSCONFIG_SET_FLAG */, "userxattr", 0)) < 0 ||
+    if ((r = name_layer(fs, "lowerdir", lower, &lower_fd)) < 0 || (r = name_layer(fs, "upperdir", upper, &upper_fd)) < 0 ||
+        (r = name_layer(fs, "workdir", work, &work_fd)) < 0 || (r = configure(fs, 0 /* FSCONFIG_SET_FLAG */, "userxattr", 0)) < 0 ||
         (r = configure(fs, 6 /* FSCONFIG_CMD_CREATE */, 0, 0)) < 0)
         return r;
     cleanup_close long mounted = sup_sys3(__NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);

@@ -34,9 +34,7 @@ _HINTS: Final = {
     ("root", errno.EPERM): _NO_NAMESPACES,
     ("private_mounts", errno.EPERM): _NO_NAMESPACES,
     ("overlay", errno.ENOENT): "the source does not exist",
-    ("overlay", errno.EINVAL): (
-        "the file system of the source or of upper cannot be a layer of an overlay, or one of the two paths is longer than 255 bytes"
-    ),
+    ("overlay", errno.EINVAL): "the file system of the source or of upper cannot be a layer of an overlay",
     ("overlay", errno.EPERM): "overlays in a user namespace need Linux 5.11",
     ("overlay", errno.EBUSY): "upper is in use by another job",
     ("target", errno.ELOOP): "the target goes through a symbolic link; name the place itself",

@@ -358,17 +358,10 @@ def _binds(sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hook]:
             yield Hook(
                 stage="place", text=f"directory for the work of {place.target}", arg=DIRECTORY, a=0o755, data=_texts(upper + "/work", "")
             )
-        layers = (_escaped(place.source, "\\:"), _escaped(upper, "\\") + "/changes", _escaped(upper, "\\") + "/work")
+        layers = (place.source, f"{upper}/changes", f"{upper}/work")
         text = f"{place.source} at {place.target}, changes: {place.changes}"
         arg = existing | (LISTED if place.changes == "list" else 0)
         yield Hook(stage="overlay", text=text, arg=arg, data=_texts(target, *layers))
-
-
-def _escaped(path: str, special: str) -> str:
-    """As overlayfs reads the names of its layers: a backslash in front of what separates them."""
-    for character in special:
-        path = path.replace(character, "\\" + character)
-    return path
 
 
 def _below(path: str, roots: tuple[str, ...], proper: bool = False) -> bool:

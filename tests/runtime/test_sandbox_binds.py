@@ -127,6 +127,16 @@ def test_an_overlay_can_keep_its_changes(shown: Path, tmp_path: Path) -> None:
     assert say("cat /data/more", sandbox) == "new"
 
 
+@pytest.mark.parametrize("name", ["/".join(["long" * 60] * 4), "a:b\\c,d=e f"])
+def test_an_overlays_layers_may_have_any_name_that_a_directory_may_have(name: str, tmp_path: Path) -> None:
+    lower, upper = tmp_path / "lower" / name, tmp_path / "upper" / name
+    lower.mkdir(parents=True)
+    (lower / "file").write_text("text\n")
+    sandbox = {"level": "strict", "overlay": [{"source": str(lower), "target": "/data", "changes": "keep", "upper": str(upper)}]}
+    assert say("cat /data/file && echo new > /data/more", sandbox) == "text"
+    assert (upper / "changes/more").read_text() == "new\n"
+
+
 @pytest.mark.parametrize(
     "attempt",
     [
