@@ -83,10 +83,13 @@ From the nearest to the farthest:
 
 ## Who may write them
 
-Run as **root**, a policy file, and a folder of drop-ins, must belong to root and be writable by root alone; anything else is
-refused with the reason. Run as an ordinary user, a file that was found (the project's) must belong to that user or to root
-and not be writable by everybody; a file that was named may be anybody's. The check is made on the open file. Directories
-above it are not looked at.
+Run as **root**, a policy file, and every folder on the way to it from `/` down, must belong to root and be writable by root alone;
+anything else is refused with the reason, because whoever may write such a folder can put another file in the place of this one. A
+folder with the sticky bit, such as /tmp, will do. Links on the way must be root's, and lead through such folders. The file itself
+is checked when it is open.
+
+Run as an ordinary user, a file that was found (the project's) must belong to that user or to root and not be writable by
+everybody; a file that was named may be anybody's.
 
 A file is read once, as data, up to 1 MiB and 1000 profiles; a FIFO, a device or a directory is refused without waiting. A chain holds at
 most 32 profiles, and a question is answered from at most 256 files.
