@@ -94,10 +94,10 @@ async def test_a_short_job_that_was_paused_long_broke_no_limit() -> None:
         job = await sup.start(sh("read line; exit 0"), limits={"wall_time_max": 0.5 * SLOW}, stdin=supervisor.DEVNULL, preexec=())
         assert (await job.wait()).verdict in ("nonzero_exit", "ok")
         with Line() as go:
-            job = await sup.start(python("import os; os.read(0, 1)"), limits={"wall_time_max": 0.5 * SLOW}, stdin=go._read)
+            job = await sup.start(python("import os; os.read(0, 1)"), limits={"wall_time_max": 1.5 * SLOW}, stdin=go._read)
             await job.pause()
             begun = time.monotonic()
-            eventually(lambda: time.monotonic() > begun + 0.6 * SLOW)
+            eventually(lambda: time.monotonic() > begun + 1.6 * SLOW)
             await job.resume()
             go.release()
             outcome = await job.wait()
