@@ -140,11 +140,13 @@ struct sup_packets {
     uint64_t plain;   /* bytes of packets without descriptors, one behind the other */
     uint64_t special; /* bytes of the packet behind them, which has descriptors or was cut; 0: none */
     int32_t fd_count, cut;
-    int32_t fds[64];  /* close-on-exec; the caller's */
+    int32_t fds[253]; /* close-on-exec; the caller's. As many as one packet can carry (unix(7)): the kernel would close others for us */
 };
 
 /* Receive packets of up to packet_max bytes until there is none (NONE), room for less than one is left or one is
  * special (MORE), or the other side has closed (END). wait: block for the first. Returns -errno with what came before it. */
+void sup_close_given(int fd); /* what another process passed on: without the wait that it may have asked for */
+void sup_close_socket(int fd); /* with the descriptors that nobody has received: sup_close_given, which the kernel would not do */
 int sup_receive_packets(int fd, void *ret_bytes, uint64_t size, uint64_t packet_max, int wait, struct sup_packets *ret);
 
 /* ---- files.c, pidfd.c: single calls that Python makes often ---- */

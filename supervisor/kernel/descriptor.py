@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+from supervisor.kernel.native import close_given
 
 
 class Descriptor:
@@ -27,7 +27,7 @@ class Descriptor:
         """Safe to call twice."""
         fd = self.detach()
         if fd >= 0:
-            os.close(fd)
+            close_given(fd)
 
     def __del__(self) -> None:
         try:

@@ -12,7 +12,7 @@ import os
 
 from supervisor.errors import ConfigError
 from supervisor.kernel.descriptor import Descriptor
-from supervisor.kernel.native import PACKETS_END, Packets
+from supervisor.kernel.native import PACKETS_END, Packets, close_socket
 from supervisor.kernel.outbox import Outbox, close_all
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
@@ -332,7 +332,8 @@ class Link:
         """Close the socket and drop what is on its way; messages received stay. Safe to call twice."""
         self.fail("was closed here")
         self.outbox.close()
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            close_socket(self._socket.detach())
 
 
 def _pack_fds(fds: tuple[int, ...]) -> bytes:

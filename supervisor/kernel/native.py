@@ -92,6 +92,16 @@ def lock(fd: int, wait: bool) -> bool:
     return True
 
 
+def close_given(fd: int) -> None:
+    """Close a descriptor that another process passed on. It may be a connection that is told to linger, which is not waited for."""
+    lib.sup_close_given(fd)
+
+
+def close_socket(fd: int) -> None:
+    """Close a unix socket; the same holds for the descriptors in it that nobody has received."""
+    lib.sup_close_socket(fd)
+
+
 def duplicate(fd: int, least: int = 3) -> int:
     """A close-on-exec duplicate whose number is at least ``least``; raises OSError."""
     return check(lib.sup_duplicate(fd, least))
@@ -177,7 +187,7 @@ class Packets:
         if not found.cut:
             return fds
         for fd in fds:
-            os.close(fd)
+            close_given(fd)
         return None
 
 

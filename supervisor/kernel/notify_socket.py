@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 
+from supervisor.kernel.native import close_socket
 from supervisor.model.notification import DATAGRAM_MAX_BYTES
 from supervisor.model.value import value
 
@@ -91,7 +92,8 @@ class NotifySocket:
 
     def close(self) -> None:
         """Close it and remove its file; safe to call twice."""
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            close_socket(self._socket.detach())
         if self._folder:
             for remove, path in ((os.unlink, f"{self._folder}/notify"), (os.rmdir, self._folder)):
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from supervisor.kernel.native import close_given
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
 from supervisor.model.frames import HEADER_BYTES, INLINE_MAX_BYTES, PLAIN_HEADER, REQUEST, RESENT, SEALED, Terms, encode
@@ -32,8 +33,9 @@ _pack_plain = PLAIN_HEADER.pack
 
 
 def close_all(fds: Iterable[int]) -> None:
+    """What is sent on may be somebody else's."""
     for fd in fds:
-        os.close(fd)
+        close_given(fd)
 
 
 class Outbox:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from supervisor.kernel.native import now_ns
+from supervisor.kernel.native import close_given, now_ns
 from supervisor.kernel.notify_socket import NotifySocket
 from supervisor.kernel.streams import open_pipe
 from supervisor.model.check import FdCheck, LogCheck
@@ -157,7 +157,7 @@ class Signs:
                     self._note(f"a notification from process {datagram.pid}, which is not of this service, is passed over")
             finally:
                 for fd in fds:
-                    os.close(fd)  # FDSTORE keeps nothing here, and a BARRIER waits for just this
+                    close_given(fd)  # FDSTORE keeps nothing here, and a BARRIER waits for just this
             if self._socket is None:
                 return
 
