@@ -180,6 +180,54 @@ static int run_steps(const struct sup_plan *plan, int root_fd, uint64_t job, str
 
 /* ---- the clone ---- */
 
+/* The highest descriptor that the child needs, or -1 when that cannot be told: hooks that open by path may name any. */
+static long highest_needed(const struct sup_launch *launch)
+{
+    const struct sup_plan *plan = launch->plan;
+    const struct sup_hook *hooks = (const void *)text_at(plan, plan->hooks_off);
+    long most = STDERR_FILENO;
+    if (launch->cgroup_procs_fd > most)
+        most = launch->cgroup_procs_fd;
+    if (launch->payload_fd > most)
+        most = launch->payload_fd;
+    if (launch->listener_socket > most)
+        most = launch->listener_socket;
+    for (char *const *path = launch->paths; *path != NULL; path++)
+        if (strncmp(*path, "/proc/", 6) == 0 || strncmp(*path, "/dev/", 5) == 0)
+            return -1;
+    for (uint32_t i = 0; i < plan->hook_count; i++) {
+        const struct sup_hook *hook = &hooks[i];
+        if (hook->stage < SUP_STAGE_SIGNALS || hook->stage == SUP_STAGE_LANDLOCK || hook->stage == SUP_STAGE_WORKING_DIRECTORY)
+            return -1;
+        if (hook->stage == SUP_STAGE_STDIO && (long)hook->a > most)
+            most = (long)hook->a;
+        if ((hook->stage == SUP_STAGE_PASS_FD || hook->stage == SUP_STAGE_TERMINAL) && (long)hook->arg > most)
+            most = (long)hook->arg;
+    }
+    return most;
+}
+
+struct start {
+    const struct sup_launch *launch;
+    long highest_fd;
+};
+
+/* Born with the parent's own table of descriptors, the child takes the lower end of it: copying all of it, and closing all of the
+ * copy at exec, would cost every start in proportion to the jobs that live. It must not touch a descriptor before. */
+static int run_unshared(void *argument)
+{
+    const struct start *start = argument;
+    long r = sup_sys3(__NR_close_range, start->highest_fd + 1, ~0u, SUP_CLOSE_RANGE_UNSHARE);
+    if (r < 0)
+        r = sup_sys1(__NR_unshare, SUP_CLONE_FILES);
+    if (r < 0) {
+        start->launch->report->stage = SUP_STAGE_CLOSE_FDS;
+        start->launch->report->err = (int32_t)-r;
+        return 127;
+    }
+    return sup_child_run((void *)(uintptr_t)start->launch);
+}
+
 /* Born in leaf_fd by clone3; where that is missing (ENOSYS: old kernel or a container's filter), by
  * clone, and the child's cgroup hook joins through launch->cgroup_procs_fd. */
 static long clone_child(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
@@ -195,7 +243,14 @@ static long clone_child(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, 
         .cgroup = leaf_fd >= 0 ? (uint64_t)leaf_fd : 0,
     };
     *ret_into_cgroup = leaf_fd >= 0;
-    long pid = sup_clone_call(__NR_clone3, (long)&args, sizeof args, 0, 0, 0, sup_child_run, launch);
+    struct start start = {.launch = launch, .highest_fd = highest_needed(launch)};
+    long pid;
+    if (start.highest_fd >= 0) {
+        args.flags |= SUP_CLONE_FILES;
+        pid = sup_clone_call(__NR_clone3, (long)&args, sizeof args, 0, 0, 0, run_unshared, &start);
+    } else {
+        pid = sup_clone_call(__NR_clone3, (long)&args, sizeof args, 0, 0, 0, sup_child_run, launch);
+    }
     if (pid != -ENOSYS)
         return pid;
     if (leaf_fd >= 0) {

@@ -49,6 +49,8 @@
 #define SUP_CLONE_NEWNET 0x40000000ul
 #define SUP_CLONE_CLEAR_SIGHAND 0x100000000ull /* Linux 5.5 */
 #define SUP_CLONE_INTO_CGROUP 0x200000000ull   /* Linux 5.7 */
+#define SUP_CLONE_FILES 0x00000400ull
+#define SUP_CLOSE_RANGE_UNSHARE (1u << 1)      /* Linux 5.9 */
 #define SUP_CLOSE_RANGE_CLOEXEC (1u << 2)      /* Linux 5.11 */
 #define SUP_P_PIDFD 3                          /* waitid(2), Linux 5.4 */
 #define SUP_SIGCHLD 17
