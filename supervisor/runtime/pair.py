@@ -15,13 +15,14 @@ from supervisor.model.spec import JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.oneshot import Ground
-from supervisor.runtime.request import make_spec
+from supervisor.runtime.request import Text, make_spec, text_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from supervisor.model.outcome import Outcome
     from supervisor.runtime.request import Command
 
 CONNECTED = ("stdin", "stdout", "input")
@@ -45,10 +46,10 @@ def run_pair(
     Raises :class:`ConfigError` and :class:`UnsupportedError` before anything is started. When the caller is
     interrupted (KeyboardInterrupt, or what the handler of another signal raises) both trees are killed and waited for first.
     """
-    specs = [
-        _spec(FIRST, first, {**options, **(first_options or {})}, bool(options or first_options)),
-        _spec(SECOND, second, {**options, **(second_options or {})}, bool(options or second_options)),
-    ]
+    (one, one_text), (other, other_text) = (
+        _asked(FIRST, first, {**options, **(first_options or {})}),
+        _asked(SECOND, second, {**options, **(second_options or {})}),
+    )
     with HeldSignals() as held:
         ground = Ground()
         pipes: list[int] = []
@@ -59,8 +60,9 @@ def run_pair(
             pipes += open_pipe()
             pipes += open_pipe()
             ends = ((pipes[2], pipes[1]), (pipes[0], pipes[3]))  # what each reads from and writes to
-            connected = [replace(spec, stdin=read, stdout=write) for spec, (read, write) in zip(specs, ends, strict=True)]
-            return _drive(_launched(engine, ground, connected, pipes, held), held)
+            connected = [replace(spec, stdin=read, stdout=write) for spec, (read, write) in zip((one, other), ends, strict=True)]
+            pair = _drive(_launched(engine, ground, connected, pipes, held), held)
+            return replace(pair, first=_decoded(pair.first, one_text), second=_decoded(pair.second, other_text))
         finally:
             if engine is not None:
                 engine.close()
@@ -69,15 +71,21 @@ def run_pair(
             ground.close()
 
 
-def _spec(name: str, command: Command | JobSpec, options: Mapping[str, Any], has_options: bool) -> JobSpec:
+def _asked(name: str, command: Command | JobSpec, options: dict[str, Any]) -> tuple[JobSpec, Text]:
+    """The specification of one, and how what is collected of it is decoded."""
+    mode = text_mode(*[options.pop(option, None) for option in ("text", "encoding", "errors", "universal_newlines")])
     taken = [option for option in (*CONNECTED, "capture_output") if options.get(option) not in (None, False)]
     if isinstance(command, JobSpec):
-        if has_options:
+        if options:
             raise ConfigError(f"{name}: a JobSpec says everything itself; change the specification instead")
         taken = [option for option in CONNECTED if getattr(command, option) is not None]
     if taken:
         raise ConfigError(f"{name}: {taken[0]}: standard input and output of a pair are connected to each other")
-    return command if isinstance(command, JobSpec) else make_spec(command, **options)
+    return (command if isinstance(command, JobSpec) else make_spec(command, text=mode, **options)), mode
+
+
+def _decoded(outcome: Outcome, mode: Text) -> Outcome:
+    return outcome if mode.encoding is None else replace(outcome, stdout=mode.decode(outcome.stdout), stderr=mode.decode(outcome.stderr))
 
 
 def _launched(engine: Engine, ground: Ground, specs: list[JobSpec], pipes: list[int], held: HeldSignals) -> list[Execution]:

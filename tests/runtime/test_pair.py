@@ -137,3 +137,9 @@ def test_an_interrupt_ends_both() -> None:
             supervisor.run_pair(program, ["cat"], limits=LIMITS, first_options={"pass_fds": [line.end]})
         waiting.join(20)
         line.wait_closed()
+
+
+def test_what_is_collected_of_one_is_text_where_that_is_asked() -> None:
+    noisy = sh("echo päck >&2")
+    pair = supervisor.run_pair(noisy, noisy, stderr=supervisor.PIPE, first_options={"encoding": "utf-8"}, second_options={"text": False})
+    assert pair.first.stderr == "päck\n" and pair.second.stderr == "päck\n".encode()
