@@ -21,7 +21,7 @@ NUMBERS: Final = tuple([number for number in range(1, 65) if number not in (9, 1
 
 
 #: Who looks for handlers again within this time finds those from before: most of what holding costs is that look.
-LOOK_AGAIN_NS: Final = 1_000_000
+LOOK_AGAIN_NS: Final = 1_000_000_000
 
 
 class Handlers:
@@ -36,7 +36,7 @@ class Handlers:
         self.restarting: frozenset[int] = frozenset()  # those after which system calls go on (SA_RESTART), which signal.signal takes away
 
     def look(self) -> None:
-        """Take note of what is there now; one that was installed in the last millisecond may not be seen."""
+        """Take note of what is there now; one that was installed in the last second may not be seen."""
         now_ns = lib.sup_now()
         if now_ns - self._looked_ns < LOOK_AGAIN_NS:
             return
