@@ -72,15 +72,20 @@ class _Script:
     def number(self) -> int:
         return self.take(1)[0]
 
+    def add(self, piece: bytes) -> None:
+        """To the packet, which may be a little too long."""
+        if len(self.packet) <= frames.PACKET_MAX_BYTES:
+            self.packet += piece
+
     def frame(self) -> None:
         """One more frame of the packet, whose size is right."""
         kind, flags, descriptors, number, address, body = self.take(6)
-        self.packet += frames.encode(kind, flags, number, self.take(address), body, descriptors) + self.take(body)
+        self.add(frames.encode(kind, flags, number, self.take(address), body, descriptors) + self.take(body))
 
     def wide_frame(self) -> None:
         """One with a body of hundreds of bytes, or a large number."""
         kind, flags, descriptors, number, size = self.take(5)
-        self.packet += frames.encode(kind, flags, number << 56 | number, b"", size << 8, descriptors) + bytes(size << 8)
+        self.add(frames.encode(kind, flags, number << 56 | number, b"", size << 8, descriptors) + bytes(size << 8))
 
 
 def _memory(size: int, sealed: bool) -> int:
@@ -151,7 +156,7 @@ def _step(step: str, script: _Script, end: Link, far: _Hostile) -> None:
     elif step == "w":
         script.wide_frame()
     elif step == "r":
-        script.packet += script.take(script.number())
+        script.add(script.take(script.number()))
     elif step == "s":
         far.send(script.packet, *script.take(2))
         script.packet = b""
@@ -259,7 +264,7 @@ async def _play(script: _Script, made: Exchange, good: Channel, far: _Hostile) -
         if step == "f":
             script.frame()
         elif step == "r":
-            script.packet += script.take(script.number())
+            script.add(script.take(script.number()))
         elif step == "s":
             far.send(script.packet, *script.take(2))
             script.packet = b""
