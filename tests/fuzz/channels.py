@@ -214,7 +214,7 @@ async def _exchange(raw: bytes) -> str:
     unheard: list[object] = []
     said: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
-    async with asyncio.timeout(10), Exchange(terms=TERMS, patience=0) as made, Channel("good") as good:
+    async with asyncio.timeout(120), Exchange(terms=TERMS, patience=0) as made, Channel("good") as good:
         ours, theirs = make_pair()
         made.add("good", ours, topics=["#t"])
         good.connect(theirs)

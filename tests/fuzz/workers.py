@@ -87,7 +87,7 @@ async def _template(raw: bytes) -> str:
             except OSError:
                 break
         theirs.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             replies = [await reply for reply in asked]
     finally:
         theirs.close()
