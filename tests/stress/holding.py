@@ -7,9 +7,14 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 KIB = 1024
+
+
+#: What a descriptor of a network namespace is: a supervisor of root's keeps some in stock (native/networks.c) and its own at hand.
+NETWORK: Final = "net"
+NETWORKS_MAX: Final = 16 + 1
 
 
 class Holding(NamedTuple):
@@ -41,12 +46,15 @@ class Holding(NamedTuple):
         """What is held now and was not before, in words; empty when nothing is."""
         found = []
         for name in ("descriptors", "children", "cgroups", "shared_memory", "files"):
-            now, then = list(getattr(self, name)), getattr(before, name)
+            now, then = ([known for known in getattr(holding, name) if known != NETWORK] for holding in (self, before))
+            more = len(now) > len(then)
             for known in then:
                 if known in now:
                     now.remove(known)
-            if now and len(getattr(self, name)) > len(then):
+            if now and more:
                 found.append(f"{name}: {', '.join(now[:10])}")
+        if (networks := self.descriptors.count(NETWORK)) > NETWORKS_MAX:
+            found.append(f"{networks} network namespaces")
         if self.threads > before.threads:
             found.append(f"threads: {self.threads} instead of {before.threads}")
         return "; ".join(found)
