@@ -63,8 +63,8 @@ class HttpCheck:
             text = tail.removeprefix(":")
         else:
             host, _, text = authority.partition(":")
-        if text and not (text.isascii() and text.isdigit()):
-            raise ConfigError(f"http: {text!r} in {url!r} is not a port")
+        if text and not (text.isascii() and text.isdigit() and len(text) <= 5):
+            raise ConfigError(f"http: {text[:20]!r} in {url!r} is not a port")
         port = int(text) if text else 80
         if problems := _port_problems("http", host, port):
             raise ConfigError(*problems)

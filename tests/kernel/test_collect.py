@@ -8,12 +8,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from facts import NOBODY
-from waiting import Line
+from waiting import PATIENCE, Line
 
 from supervisor.errors import ConfigError
 from supervisor.kernel.work_directory import WorkDirectory
@@ -149,9 +150,11 @@ def test_links_swapped_in_while_we_collect_never_lead_out(work: WorkDirectory, t
         with subprocess.Popen(command, pass_fds=[line.end]) as swapper:
             line.release()
             assert line.read() == "swapping"
-            taken = left_out = 0
+            taken = left_out = rounds = 0
+            patience = time.monotonic() + PATIENCE
             try:
-                for _ in range(2000):
+                while rounds < 2000 or (not (taken and left_out) and time.monotonic() < patience):
+                    rounds += 1
                     found = work.collect(["f", "d/x", "real/x", "link/x"], CAPS)
                     taken += len(found.files)
                     left_out += len(found.skipped)

@@ -204,6 +204,7 @@ def test_a_url_is_taken_apart(url: str, parts: tuple[str, int, str]) -> None:
         "ftp://a",
         7,
         "http://a:-1",
+        f"http://a:{9:05000}",
     ],
 )
 def test_a_url_that_cannot_be_asked_is_refused(url: Any) -> None:
