@@ -339,7 +339,8 @@ print(os.write(os.open("/dev/zero", os.O_WRONLY), b"x"))
 @pytest.mark.parametrize("stream", ["stdin", "stderr"])
 def test_a_stream_to_the_hosts_null_device_is_the_sandboxs_own(stream: str, tmp_path: Path) -> None:
     """A descriptor of a writable mount would let root's job change the node through it (fchmod(2))."""
-    node = tmp_path / "null"
+    devices_work = not os.statvfs(tmp_path).f_flag & os.ST_NODEV
+    node = (tmp_path if devices_work else Path("/dev")) / f"ringfence-null-{os.getpid()}"
     os.mknod(node, 0o020666, os.stat("/dev/null").st_rdev)
     node.chmod(0o666)
     code = """
@@ -349,10 +350,13 @@ for fd in (0, 2):
     except OSError as e: print(errno.errorcode[e.errno])
 print(os.read(0, 1), os.write(2, b"x"))
 """
-    with node.open("r+b", buffering=0) as file:
-        given: dict[str, Any] = {"stdin": supervisor.DEVNULL, "stdout": supervisor.PIPE, "stderr": supervisor.DEVNULL, stream: file}
-        assert said(run_strict(code, capture_output=False, **given)).split() == ["EROFS", "EROFS", "b''", "1"]
-    assert node.stat().st_mode & 0o777 == 0o666
+    try:
+        with node.open("r+b", buffering=0) as file:
+            given: dict[str, Any] = {"stdin": supervisor.DEVNULL, "stdout": supervisor.PIPE, "stderr": supervisor.DEVNULL, stream: file}
+            assert said(run_strict(code, capture_output=False, **given)).split() == ["EROFS", "EROFS", "b''", "1"]
+        assert node.stat().st_mode & 0o777 == 0o666
+    finally:
+        node.unlink()
 
 
 def test_what_cannot_be_combined_is_refused() -> None:
