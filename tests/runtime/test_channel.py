@@ -406,20 +406,26 @@ async def test_who_asks_and_does_not_listen_is_asked_to_wait() -> None:
     with raw_pair() as (fd, end):
         async with Channel() as channel, asyncio.timeout(LONG):
             channel.connect(fd)
-            for number in range(1, 1001):
-                end.message(number, b"", flags=frames.REQUEST)
+
+            def ask() -> None:
+                for number in range(1, 1001):
+                    end.message(number, b"", flags=frames.REQUEST)
 
             async def answer() -> None:
                 async for message in channel:
                     await channel.reply(message, bytes(60_000))
 
+            asking = asyncio.create_task(asyncio.to_thread(ask))  # an ordinary user's socket has no room for all of it
             answering = asyncio.create_task(answer())
+            while channel._connection.outbox.queued_bytes < 1 << 20:  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
             done, _ = await asyncio.wait([answering], timeout=0.3)
             assert not done
             assert 1 << 20 < channel._connection.outbox.queued_bytes < 2 << 20  # type: ignore[union-attr]
             for number in range(1, 1001):
                 (frame,) = await asyncio.to_thread(end.read)
                 assert (frame[2], len(frame[4])) == (number, 60_000)
+            await asking
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
 
