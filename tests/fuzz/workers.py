@@ -8,6 +8,7 @@ program gave it. What is fuzzed is what stands around them, and the lines of com
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,8 @@ async def _template(raw: bytes) -> str:
     made = Template(no_job, ours)
     try:
         theirs.send(TEMPLATE_READY)
-        asked = [made.fork(b"block", (theirs.fileno(),)) for _ in range(2)]
+        with open(os.devnull, "rb") as passed:  # not its own end: the kernel lets go of a socket that lies in itself when it likes
+            asked = [made.fork(b"block", (passed.fileno(),)) for _ in range(2)]
         for packet in raw.split(b"\n")[:8]:
             try:
                 theirs.send(packet)
