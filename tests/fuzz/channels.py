@@ -87,6 +87,21 @@ class _Script:
         kind, flags, descriptors, number, size = self.take(5)
         self.add(frames.encode(kind, flags, number << 56 | number, b"", size << 8, descriptors) + bytes(size << 8))
 
+    def plays(self, step: str, far: _Hostile) -> bool:
+        """The step is the far end's, and done: it makes a packet, or sends it with descriptors."""
+        if step == "f":
+            self.frame()
+        elif step == "w":
+            self.wide_frame()
+        elif step == "r":
+            self.add(self.take(self.number()))
+        elif step == "s":
+            far.send(self.packet, *self.take(2))
+            self.packet = b""
+        else:
+            return False
+        return True
+
 
 def _memory(size: int, sealed: bool) -> int:
     import fcntl
@@ -151,16 +166,9 @@ def link(raw: bytes) -> str:
 
 
 def _step(step: str, script: _Script, end: Link, far: _Hostile) -> None:
-    if step == "f":
-        script.frame()
-    elif step == "w":
-        script.wide_frame()
-    elif step == "r":
-        script.add(script.take(script.number()))
-    elif step == "s":
-        far.send(script.packet, *script.take(2))
-        script.packet = b""
-    elif step == "F":
+    if script.plays(step, far):
+        return
+    if step == "F":
         end.fill()
     elif step == "T" and end.inbox:
         message = end.take()
@@ -261,14 +269,9 @@ async def _answer_all(good: Channel) -> None:
 async def _play(script: _Script, made: Exchange, good: Channel, far: _Hostile) -> None:
     asked = []
     for step in script:
-        if step == "f":
-            script.frame()
-        elif step == "r":
-            script.add(script.take(script.number()))
-        elif step == "s":
-            far.send(script.packet, *script.take(2))
-            script.packet = b""
-        elif step == "Y":
+        if script.plays(step, far):
+            continue
+        if step == "Y":
             for _ in range(4):
                 await asyncio.sleep(0)
         elif step == "G":

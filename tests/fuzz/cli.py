@@ -7,30 +7,21 @@ into the corpus.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
-import time
 
+from tests.fuzz.arguments import parse
 from tests.fuzz.campaign import HERE, Found, campaign
 from tests.fuzz.targets import TARGETS
 
 
 def main(argv: list[str]) -> int:
     """Fuzz the targets named, or all."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"some of: {', '.join(TARGETS)} (all)")
-    parser.add_argument("--seconds", type=float, default=60, help="processor time for each target (60)")
-    parser.add_argument("--seed", type=int, default=None, help="the same seed makes the same inputs (the time)")
-    given = parser.parse_args(argv)
-    unknown = [name for name in given.targets if name not in TARGETS]
-    if unknown:
-        parser.error(f"unknown target {unknown[0]}; there are {', '.join(TARGETS)}")
-    seed = time.time_ns() if given.seed is None else given.seed
+    given = parse("tests.fuzz", argv, TARGETS)
     failed = False
-    for name in given.targets or TARGETS:
-        print(f"{name}: {given.seconds:g} s, seed {seed}", file=sys.stderr, flush=True)
-        report = campaign(name, given.seconds, seed)
+    for name in given.targets:
+        print(f"{name}: {given.seconds:g} s, seed {given.seed}", file=sys.stderr, flush=True)
+        report = campaign(name, given.seconds, given.seed)
         print(f"{name}: {report.inputs} inputs, {report.pool} different answers kept, slowest {report.slowest * 1000:.1f} ms", flush=True)
         if report.found is not None:
             failed = True

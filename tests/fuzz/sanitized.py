@@ -8,15 +8,14 @@ round.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.fuzz.arguments import parse
 from tests.fuzz.plans import FLAGS, HERE, NATIVE
 
 
@@ -55,20 +54,12 @@ def run(program: Path, seconds: float, seed: int) -> subprocess.CompletedProcess
 
 def main(argv: list[str]) -> int:
     """Fuzz for so many seconds of processor time each; exit status 1 when something was found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.sanitized")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"some of: {', '.join(PROGRAMS)} (all)")
-    parser.add_argument("--seconds", type=float, default=60, help="processor time for each target (60)")
-    parser.add_argument("--seed", type=int, default=None, help="for the same random numbers (the time)")
-    given = parser.parse_args(argv)
-    unknown = [name for name in given.targets if name not in PROGRAMS]
-    if unknown:
-        parser.error(f"unknown target {unknown[0]}; there are {', '.join(PROGRAMS)}")
-    seed = time.time_ns() if given.seed is None else given.seed
+    given = parse("tests.fuzz.sanitized", argv, PROGRAMS)
     failed = False
-    for name in given.targets or PROGRAMS:
-        print(f"{name}: {given.seconds:g} s, seed {seed}", file=sys.stderr, flush=True)
+    for name in given.targets:
+        print(f"{name}: {given.seconds:g} s, seed {given.seed}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            done = run(build(name, Path(folder)), given.seconds, seed)
+            done = run(build(name, Path(folder)), given.seconds, given.seed)
         print(f"{name}: {done.stdout}", end="", flush=True)
         if done.returncode != 0:
             failed = True

@@ -12,7 +12,7 @@
 #undef poll
 #undef ioctl
 #include "engine.h"
-#include "random.h"
+#include "rounds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,20 +26,12 @@
 
 enum { NUMBERS = 1024, WAKES = 40 };
 
-static uint64_t seed, rounds, received, counted;
+static uint64_t received, counted;
 static struct seccomp_notif asked;
 static int removed, emitted, kill_asked;
 static uint8_t errnos[NUMBERS];
 static uint32_t errno_count;
 static struct watch *listener;
-
-#define CHECK(condition)                                                                                              \
-    do {                                                                                                              \
-        if (!(condition)) {                                                                                           \
-            fprintf(stderr, "seed %llu, round %llu: %s (errno %d)\n", (unsigned long long)seed, (unsigned long long)rounds, #condition, errno); \
-            abort();                                                                                                  \
-        }                                                                                                             \
-    } while (0)
 
 /* ---- the kernel ---- */
 
@@ -150,18 +142,4 @@ static void one_round(void)
     CHECK((uint64_t)sup_denials_foreign(denials, &architecture, &number) == received - counted);
     sup_denials_free(denials);
     CHECK(fcntl(fd, F_GETFD) < 0);
-}
-
-int main(int argc, char **argv)
-{
-    if (argc != 3)
-        return 64;
-    double seconds = atof(argv[1]);
-    seed = strtoull(argv[2], NULL, 10);
-    for (; (double)clock() / CLOCKS_PER_SEC < seconds; rounds++) {
-        state = seed + rounds * 0x2545f4914f6cdd1dull;
-        one_round();
-    }
-    printf("%llu rounds\n", (unsigned long long)rounds);
-    return 0;
 }

@@ -7,7 +7,7 @@
  *
  * What must hold: what came is what was sent, one behind the other, and every descriptor that came is told.
  */
-#include "random.h"
+#include "rounds.h"
 #include "ringfence.h"
 
 #include <errno.h>
@@ -21,16 +21,6 @@
 #include <unistd.h>
 
 enum { ROOM_MAX = 1 << 16, PACKETS = 12, FDS_MAX = 253, OPEN_MAX_FILES = 400 };
-
-static uint64_t seed, rounds;
-
-#define CHECK(condition)                                                                                              \
-    do {                                                                                                              \
-        if (!(condition)) {                                                                                           \
-            fprintf(stderr, "seed %llu, round %llu: %s (errno %d)\n", (unsigned long long)seed, (unsigned long long)rounds, #condition, errno); \
-            abort();                                                                                                  \
-        }                                                                                                             \
-    } while (0)
 
 static int open_descriptors(void)
 {
@@ -109,18 +99,4 @@ static void one_round(void)
         close(ends[1]);
     }
     CHECK(open_descriptors() == before);
-}
-
-int main(int argc, char **argv)
-{
-    if (argc != 3)
-        return 64;
-    double seconds = atof(argv[1]);
-    seed = strtoull(argv[2], NULL, 10);
-    for (; (double)clock() / CLOCKS_PER_SEC < seconds; rounds++) {
-        state = seed + rounds * 0x2545f4914f6cdd1dull;
-        one_round();
-    }
-    printf("%llu rounds\n", (unsigned long long)rounds);
-    return 0;
 }

@@ -11,7 +11,7 @@
  */
 #define RINGFENCE_UNGUARDED
 #include "guarded_memory.h"
-#include "random.h"
+#include "rounds.h"
 #include "ringfence.h"
 
 #include "ring.h" /* after ringfence.h, whose functions it uses */
@@ -28,16 +28,7 @@
 
 enum { PAGE = 4096, READERS = 2, BATCH = 64, CALLS = 200, SECOND = 1000000000, WORDS = 24 };
 
-static uint64_t seed, rounds;
 static volatile unsigned long seen; /* what was read, so that reading is not left out */
-
-#define CHECK(condition)                                                                                              \
-    do {                                                                                                              \
-        if (!(condition)) {                                                                                           \
-            fprintf(stderr, "seed %llu, round %llu: %s (errno %d)\n", (unsigned long long)seed, (unsigned long long)rounds, #condition, errno); \
-            abort();                                                                                                  \
-        }                                                                                                             \
-    } while (0)
 
 uint64_t sup_now_ns(void)
 {
@@ -312,19 +303,4 @@ static void one_round(void)
     sup_ring_close(neighbour);
     succeed(&memory);
     free_memory(&memory);
-}
-
-int main(int argc, char **argv)
-{
-    if (argc != 3)
-        return 64;
-    double seconds = atof(argv[1]);
-    seed = strtoull(argv[2], NULL, 10);
-    while ((double)clock() / CLOCKS_PER_SEC < seconds) {
-        state = seed + rounds * 0x2545f4914f6cdd1dull;
-        one_round();
-        rounds++;
-    }
-    printf("%llu rounds of %d calls\n", (unsigned long long)rounds, CALLS);
-    return 0;
 }
