@@ -13,16 +13,18 @@ import fcntl
 import gc
 import inspect
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
 
 import facts
 import pytest
+from own import children, descriptors
 
 REQUIRED = frozenset(name for name in os.environ.get("RINGFENCE_REQUIRED", "").replace(" ", "").split(",") if name)
 TIMEOUT_SECONDS = 60
-MISSING = pytest.StashKey[str]()
+REQUIRES = re.compile(r"requires (\w+): ")  # how the reason of every skip for the lack of something begins
 LEFT_ALONE = ("model", "control", "meta", "vm", "demo", "bench")  # folders without processes of their own, or with rules of their own
 
 
@@ -51,7 +53,6 @@ def _needs(item: pytest.Item) -> list[str]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for name in _needs(item):
         if reason := facts.missing(name):
-            item.stash[MISSING] = name
             pytest.skip(f"requires {name}: {reason}")
 
 
@@ -59,11 +60,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A test that was skipped for the lack of something that RINGFENCE_REQUIRED names is a failure."""
     report: pytest.TestReport = yield  # type: ignore[assignment]
-    wanted = REQUIRED.intersection({item.stash.get(MISSING, "")})
-    if report.skipped and wanted:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome = "failed"
-        report.longrepr = f"skipped although {', '.join(sorted(wanted))} is in RINGFENCE_REQUIRED: {reason}"
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        lacks = REQUIRES.search(reason)
+        if lacks and lacks[1] in REQUIRED:
+            report.outcome = "failed"
+            report.longrepr = f"skipped although {lacks[1]} is in RINGFENCE_REQUIRED: {reason}"
     return report  # type: ignore[return-value]
 
 
@@ -98,35 +100,6 @@ def abandoned_cgroups() -> set[str]:
             pass
         finally:
             os.close(fd)
-    return found
-
-
-def children() -> list[str]:
-    """Child processes of this one, dead or alive."""
-    found: list[str] = []
-    for thread in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
-                pids = file.read().split()
-        except FileNotFoundError:
-            continue
-        for pid in pids:
-            try:
-                with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                    found.append(file.read()[:60])
-            except OSError:
-                found.append(pid)
-    return found
-
-
-def descriptors() -> dict[str, str]:
-    """Open descriptors and what they are."""
-    found: dict[str, str] = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            continue  # the one that listed
     return found
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.own import children, descriptors
+
 KIB = 1024
 
 
@@ -33,9 +35,11 @@ class Holding(NamedTuple):
         """Look at everything."""
         gc.collect()
         return cls(
-            descriptors=tuple(sorted(_descriptors())),
+            descriptors=tuple(
+                sorted(what.partition(":[")[0] for what in descriptors().values())
+            ),  # without what makes two of a kind different
             threads=len(os.listdir("/proc/self/task")),
-            children=tuple(sorted(_children())),
+            children=tuple(sorted(children())),
             cgroups=tuple(sorted(_cgroups())),
             shared_memory=tuple(sorted(name for name in os.listdir("/dev/shm") if "ringfence" in name)),
             files=tuple(sorted(os.listdir(scratch))),
@@ -69,30 +73,6 @@ def memory_kib() -> int:
 def descriptor_count() -> int:
     """Descriptors open now."""
     return len(os.listdir("/proc/self/fd"))
-
-
-def _descriptors() -> Iterator[str]:
-    """What each descriptor is, without the numbers that make two of a kind different."""
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            yield os.readlink(f"/proc/self/fd/{name}").partition(":[")[0]
-        except OSError:
-            continue  # the one that lists
-
-
-def _children() -> Iterator[str]:
-    for thread in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:
-                pids = file.read().split()
-        except FileNotFoundError:
-            continue
-        for pid in pids:
-            try:
-                with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                    yield " ".join(file.read().split()[:3])
-            except OSError:
-                continue
 
 
 def _cgroups() -> Iterator[str]:

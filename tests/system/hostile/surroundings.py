@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import facts
-from conftest import children, own_cgroups
+from conftest import own_cgroups
+from own import children
 
 PROGRAMS = Path(__file__).parent / "programs"
 HOST_FILES = ("/etc/passwd", "/etc/group", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/bin/sh")
