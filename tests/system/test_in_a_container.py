@@ -19,9 +19,9 @@ CODE = """
 import json, os, sys, supervisor
 script = '''
 id -u; ls -d /proc/[0-9]* | wc -l; grep -c : /proc/net/dev; echo x > /usr/x || echo refused; ls -A /tmp; ls -A /dev/pts
-echo 1 > /work/new; mkdir /work/closed; echo 2 > /work/closed/in; chmod 0 /work/closed
+echo 1 > /project/new; mkdir /project/closed; echo 2 > /project/closed/in; chmod 0 /project/closed
 '''
-overlay = supervisor.Overlay(source=sys.argv[1], target="/work", changes="list")
+overlay = supervisor.Overlay(source=sys.argv[1], target="/project", changes="list")
 sandbox = supervisor.Sandbox(level="strict", overlay=[overlay])
 outcome = supervisor.run(["/bin/sh", "-c", script], sandbox=sandbox, capture_output=True, text=True, limits={"wall_time_max": 30, "disk_max": "1M"})
 print(json.dumps(outcome.to_dict(streams=True)))
@@ -66,7 +66,7 @@ def test_a_strict_job_is_as_confined_in_a_container(kind: str, work: Path) -> No
     assert outcome["verdict"] == "ok", outcome
     user, processes, networks, refused, terminals = outcome["stdout"].split()
     assert (user, networks, refused, terminals) == ("1000", "1", "refused", "ptmx") and int(processes) <= 5
-    assert [change["path"] for change in outcome["changes"]] == ["/work/closed", "/work/closed/in", "/work/new"]
+    assert [change["path"] for change in outcome["changes"]] == ["/project/closed", "/project/closed/in", "/project/new"]
     assert outcome["enforcement"]["tree"] == "pid namespace of the init helper" and not list(work.iterdir())
 
 
