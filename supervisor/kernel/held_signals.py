@@ -8,7 +8,7 @@ import os
 import sys
 from _thread import get_native_id
 
-from supervisor.kernel.native import WAKE_TOKEN, lib
+from supervisor.kernel.native import READY, WAKE_TOKEN, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class HeldSignals:
     # ---- a wait that a signal ends, also one that comes right before it ----
 
     def wake(self, engine: Engine) -> None:
-        """Have a signal end the engine's poll by a READY event with WAKE_TOKEN, to be answered with :meth:`woken`. Raises OSError."""
+        """Have a signal end the engine's poll by an event that :meth:`takes` knows. Raises OSError."""
         if self._own:
             self._open_pipe()
             assert self._pipe is not None
@@ -162,7 +162,7 @@ class HeldSignals:
                 self.deliver()
                 if fd in [found for found, _ in poller.poll()]:
                     return
-                self.woken()
+                self._read_empty()
         finally:
             if passing:
                 self._stop_waking()
@@ -172,8 +172,14 @@ class HeldSignals:
         self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wake_before = _signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
 
-    def woken(self) -> None:
-        """The pipe is read empty."""
+    def takes(self, event: Any) -> bool:
+        """The event is of :meth:`wake`, and has been answered."""
+        if event.token != WAKE_TOKEN or event.kind != READY:
+            return False
+        self._read_empty()
+        return True
+
+    def _read_empty(self) -> None:
         if self._pipe is not None:
             self._pass_on(self._pipe[0])
 

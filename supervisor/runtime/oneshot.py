@@ -8,7 +8,7 @@ import os
 from supervisor.errors import InternalError
 from supervisor.kernel import native
 from supervisor.kernel.cgroup_root import CgroupRoot, NoCgroup, open_cgroup_root
-from supervisor.kernel.native import OUTPUT_END, READY, WAKE_TOKEN, Engine
+from supervisor.kernel.native import OUTPUT_END, Engine
 from supervisor.kernel.probe import block_devices, own_environment, read_host
 from supervisor.model.host import Host
 from supervisor.model.plan import SHARES, Environment, Frame, LaunchPlan, frame_key, make_environment, make_frame, make_plan
@@ -124,9 +124,7 @@ def drive(
         timeout = -1 if due is None else max(0, due - native.now_ns())
         for event in engine.poll(timeout):
             if event.token != execution.token:
-                if held is not None and event.token == WAKE_TOKEN and event.kind == READY:
-                    held.woken()
-                elif on_event is not None:
+                if (held is None or not held.takes(event)) and on_event is not None:
                     on_event(event)
             elif event.kind != OUTPUT_END or execution.outcome is None:
                 execution.on_event(event)

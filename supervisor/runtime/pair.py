@@ -8,7 +8,7 @@ import os
 from supervisor.errors import ConfigError
 from supervisor.kernel import native
 from supervisor.kernel.held_signals import HeldSignals
-from supervisor.kernel.native import OUTPUT_END, READY, WAKE_TOKEN, Engine
+from supervisor.kernel.native import OUTPUT_END, Engine
 from supervisor.kernel.streams import open_pipe
 from supervisor.model.pair import FIRST, SECOND, PairOutcome
 from supervisor.model.spec import JobSpec
@@ -142,8 +142,8 @@ def _turn(executions: list[Execution], held: HeldSignals) -> None:
     timeout = max(0, min(due) - native.now_ns()) if due else -1
     by_token = {execution.token: execution for execution in executions}
     for event in executions[0].engine.poll(timeout):
-        if event.token == WAKE_TOKEN and event.kind == READY:
-            held.woken()
+        if held.takes(event):
+            continue
         execution = by_token.get(event.token)
         if execution is not None and (event.kind != OUTPUT_END or execution.outcome is None):
             execution.on_event(event)
