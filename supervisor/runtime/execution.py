@@ -64,6 +64,7 @@ class Execution:
         "_wall_guard",
         "caused_ns",
         "causes",
+        "changing",
         "ending",
         "engine",
         "guarded",
@@ -102,6 +103,7 @@ class Execution:
             self._end.peaks = peaks
         self._wall_guard: WallGuard | None = None
         self.keep: Callable[[Cgroup], None] | None = None  # who takes over what the main process leaves behind; None: it is ended
+        self.changing = False  # its limits are being written: an end waits, so that it is judged by the limits it met
         self.guarded = False  # the driver may be late: native code watches the wall-clock limit too
         self._denials: Denials | None = None
         self.streams = Streams(engine, self.token, spec, plan)
@@ -202,7 +204,7 @@ class Execution:
             self.reached("syscalls")
         elif kind == READY:
             self._hear_helper()
-        if self.outcome is None and self._end.empty:
+        if self.outcome is None and self._end.empty and not self.changing:
             self._conclude()
 
     def _hear_helper(self) -> None:
@@ -420,10 +422,18 @@ class Execution:
     def relimit(self, change: Relimit) -> None:
         """The limits were changed on the tree: what is kept here follows."""
         self.spec, self.plan = change.spec, change.plan
+        if self._end.exit is not None:
+            return  # what it met meanwhile, a lower memory_max say, ended it
         self._clock.relimit(change.plan, self._host.processors, self._end.started_ns, self._end.paused_ns)
         self._guard()
         if change.output_max is not None and self.streams.limit(change.output_max):
             self.reached("output_max")
+
+    def change_over(self) -> None:
+        """The limits are written or refused: an end that came meanwhile is concluded now."""
+        self.changing = False
+        if self.outcome is None and self._end.empty:
+            self._conclude()
 
     def retime(self, limits: Limits) -> None:
         """Other limits of time than the plan's from now on, as soft ones that give way to hard ones; time already used counts."""

@@ -265,6 +265,11 @@ class Job:
         self._settle()
         return True
 
+    def change_over(self) -> None:
+        """The limits are changed or refused: an end that came meanwhile is told now."""
+        self._execution.change_over()
+        self._settle()
+
     async def _stop(self, wait_ns: int, signal: int | None = None) -> Outcome:
         self._supervisor.check_loop()
         self._execution.stop(wait_ns, signal=signal)

@@ -28,9 +28,14 @@ async def set_limits(job: Job, limits: Limits | None, given: Mapping[str, Any]) 
     async with job.changing():
         await job.settled()
         change = _decide(job, wanted)
-        acting = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, _act, job, change))
-        cancelled = await _finished(acting)
-        changed = acting.exception() is None and job.limits_changed(change)  # the exception is raised below, where the caller waits
+        execution = job._execution
+        execution.changing = True
+        try:
+            acting = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, _act, job, change))
+            cancelled = await _finished(acting)
+            changed = acting.exception() is None and job.limits_changed(change)  # the exception is raised below, where the caller waits
+        finally:
+            job.change_over()
         if cancelled is not None:
             raise cancelled
         acting.result()

@@ -64,7 +64,9 @@ async def test_a_namespace_with_a_socket_left_in_it_is_not_lent_again() -> None:
         assert second != first
 
 
+@pytest.mark.requires("root")
 async def test_a_loopback_is_never_somebody_elses() -> None:
+    """The stock keeps an empty one open meanwhile, so its inode number is nobody else's."""
     async with Supervisor() as sup:
         for _ in range(3):
             in_stock = await network_of(sup)

@@ -7,13 +7,15 @@ import asyncio
 import os
 import resource
 import signal
+from typing import Any
 
 import pytest
 from programs import python
-from waiting import Line
+from waiting import Line, eventually
 
 import supervisor
 from supervisor import ClosedError, ConfigError, LimitsChanged, UnsupportedError
+from supervisor.kernel.relimit import apply_limits
 from supervisor.model.limit_kinds import Rlimit
 
 
@@ -179,3 +181,22 @@ async def test_a_change_of_a_job_that_dies_meanwhile_holds_or_is_refused() -> No
             except ClosedError:
                 continue
             assert job.limits.limit_nofile == Rlimit(soft=77, hard=77)
+
+
+@pytest.mark.usefixtures("holder")
+async def test_an_end_that_comes_while_the_limits_are_written_is_told_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a lower memory_max ends the job: it took effect, so it is no refusal, and the job is judged by it."""
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["/bin/sleep", "60"])
+        reader = job.events()
+
+        def apply_and_end(*arguments: Any) -> None:
+            apply_limits(*arguments)
+            os.kill(job.pid, signal.SIGKILL)
+            eventually(lambda: job._execution._end.empty)
+
+        monkeypatch.setattr("supervisor.runtime.set_limits.apply_limits", apply_and_end)
+        assert await job.set_limits(limit_nofile=77)
+        assert (await job.wait()).exit.signal == signal.SIGKILL
+        told = [event.kind async for event in reader]
+    assert told.index("limits_changed") < told.index("terminated") and job.limits.limit_nofile == Rlimit(soft=77, hard=77)
