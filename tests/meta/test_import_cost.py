@@ -34,6 +34,20 @@ def test_the_one_shot_path_loads_nothing_heavy() -> None:
     assert not loaded & FORBIDDEN
 
 
+def imported_by(*arguments: str) -> set[str]:
+    """Every module that a command of this interpreter imports."""
+    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], check=True, capture_output=True, text=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+def test_the_installed_command_loads_nothing_heavy() -> None:
+    """Neither does the script that an installer puts before it: pip's imports re."""
+    command = sysconfig.get_path("scripts") + "/ringfence"
+    loaded = imported_by(command, "run", "--", "/bin/true") - imported_by("-c", "pass")
+    assert "supervisor.cli.main" in loaded
+    assert not loaded & FORBIDDEN
+
+
 def test_a_job_without_a_policy_loads_nothing_of_policies_and_one_with_nothing_heavy() -> None:
     assert not [name for name in loaded_by("supervisor.cli.run") if "policy" in name or name.endswith((".relative", ".sandbox"))]
     assert not loaded_by("supervisor.kernel.policy_files") & FORBIDDEN

@@ -6,7 +6,7 @@ In the guest: /job/tree is the tree with the compiled parts beside their sources
 
 from __future__ import annotations
 
-import configparser
+import re
 import shutil
 import subprocess
 import zipfile
@@ -17,11 +17,7 @@ from vmtier.errors import VmError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCRIPT = """#!/opt/venv/bin/python3
-import sys
-from {module} import {top}
-sys.exit({call}())
-"""
+GUEST_PYTHON = b"/opt/venv/bin/python3"
 
 
 def tree_files(tree: Path) -> list[Path]:
@@ -65,18 +61,9 @@ def unpack_wheel(wheel: Path, job: Path) -> None:
             if (data / part).exists():
                 shutil.copytree(data / part, place, dirs_exist_ok=True)
         shutil.rmtree(data)
-    for listing in site.glob("*.dist-info/entry_points.txt"):
-        parser = configparser.ConfigParser(delimiters=("=",))
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
-        parser.read(listing)
-        if parser.has_section("console_scripts"):
-            for name, value in parser.items("console_scripts"):
-                module, _, call = value.partition(":")
-                (job / "bin").mkdir(exist_ok=True)
-                script = job / "bin" / name
-                module, call = module.strip(), call.strip()
-                script.write_text(SCRIPT.format(module=module, top=call.split(".")[0], call=call))
-                script.chmod(0o755)
+    for script in (job / "bin").glob("*"):  # the wheel format's way to say: the interpreter that it is installed for
+        script.write_bytes(re.sub(rb"\A#!python[^\n]*", b"#!" + GUEST_PYTHON, script.read_bytes()))
+        script.chmod(0o755)
     # Tests that run in the tree see the tree's package first: give it the compiled parts.
     for path in site.rglob("*"):
         place = job / "tree" / path.relative_to(site)
