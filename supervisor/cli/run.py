@@ -288,7 +288,10 @@ class _Run:
 
     def _suspend(self, execution: Execution) -> None:
         """Ctrl-Z: the whole tree stops, then we do; ``fg`` or ``bg`` lets both run on."""
-        execution.pause()
+        still_stopping = execution.pause()
+        if still_stopping is not None:
+            still_stopping()
+            execution.paused()
         os.kill(os.getpid(), SIGSTOP)
         execution.resume()
         execution.signal(SIGCONT)

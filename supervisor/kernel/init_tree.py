@@ -7,10 +7,11 @@ import os
 
 from supervisor.errors import CgroupError
 from supervisor.kernel import native
-from supervisor.kernel.tree import FROZEN_PATIENCE_MS, KILL, MAPPED, SIGKILL, HelperTree, wait_frozen
+from supervisor.kernel.tree import KILL, MAPPED, SIGKILL, HelperTree, still_freezing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from supervisor.kernel.cgroup import Cgroup
@@ -43,12 +44,11 @@ class InitTree(HelperTree):
                 pass  # before Linux 5.14: the helper does it alone
         super().kill()
 
-    def pause(self) -> None:
+    def pause(self) -> Callable[[], object] | None:
         if self.cgroup is None:
-            super().pause()
-            return
+            return super().pause()
         self.cgroup.freeze(True, self.box)
-        wait_frozen(self.cgroup, FROZEN_PATIENCE_MS, self.box)
+        return still_freezing(self.cgroup, self.box)
 
     def resume(self) -> None:
         if self.cgroup is None:

@@ -14,6 +14,7 @@ from supervisor.kernel.native import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from supervisor.kernel.cgroup import Cgroup
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
         def kill(self) -> None: ...
         def signal_main(self, signal: int) -> bool: ...
-        def pause(self) -> None: ...
+        def pause(self) -> Callable[[], object] | None: ...
         def resume(self) -> None: ...
         def cpu_ns(self) -> int | None: ...
         def members(self) -> list[int]: ...
 
 
-FROZEN_PATIENCE_MS = 1000
+#: How long a freeze may take (a task in the kernel reaches the freezer when it comes out), and how much of it is waited for in place.
+FROZEN_PATIENCE_MS, FROZEN_AT_ONCE_MS = 1000, 1
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 
 
@@ -50,16 +52,16 @@ class CgroupTree:
         """Signal the main process; False when it has ended."""
         return self.pidfd >= 0 and native.send_signal(self.pidfd, signal)
 
-    def pause(self) -> None:
-        """Freeze the tree and wait until every task has stopped; where there is no freezer, SIGSTOP."""
+    def pause(self) -> Callable[[], object] | None:
+        """Freeze the tree; where there is no freezer, SIGSTOP. When tasks still run: what waits for them, on any thread."""
         try:
             self.cgroup.freeze(True)
         except CgroupError as error:
             if error.errno != 2:
                 raise
             self._signal_members(SIGSTOP)
-        else:
-            wait_frozen(self.cgroup, FROZEN_PATIENCE_MS)
+            return None
+        return still_freezing(self.cgroup)
 
     def resume(self) -> None:
         try:
@@ -84,6 +86,13 @@ class CgroupTree:
 
     def members(self) -> list[int]:
         return self.cgroup.members()
+
+
+def still_freezing(cgroup: Cgroup, below: str = "") -> Callable[[], object] | None:
+    """None when every task has stopped within an instant, else what waits for the rest of the patience."""
+    if wait_frozen(cgroup, FROZEN_AT_ONCE_MS, below):
+        return None
+    return lambda: wait_frozen(cgroup, FROZEN_PATIENCE_MS, below)
 
 
 def wait_frozen(cgroup: Cgroup, patience_ms: int, below: str = "") -> bool:
@@ -170,9 +179,10 @@ class HelperTree:
     def signal_main(self, signal: int) -> bool:
         return self._ask(SIGNAL, signal)
 
-    def pause(self) -> None:
+    def pause(self) -> Callable[[], object] | None:
         self._ask(STOP)
         self.usage()  # answered in order, so the tree has been stopped when this returns
+        return None
 
     def resume(self) -> None:
         self._ask(CONTINUE)

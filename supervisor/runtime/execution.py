@@ -362,7 +362,7 @@ class Execution:
         self._clock.kill_by(native.now_ns() + grace_ns)
         if self.tree is None:
             return
-        was_paused = self.state == JobState.PAUSED
+        was_paused = self._end.paused_at is not None
         self._become(JobState.STOPPING)
         if signal and self.spec.kill_mode == "mixed":
             self.tree.signal_main(signal)
@@ -387,17 +387,27 @@ class Execution:
             return
         self._clock.killed(now_ns, HELPER_PATIENCE_NS if isinstance(self.tree, HelperTree) else UNREAPED_PATIENCE_NS)
 
-    def pause(self) -> bool:
-        """Stop the whole tree; wall and idle time stand still. False when there is nothing to pause."""
+    def pause(self) -> Callable[[], object] | None:
+        """Stop the whole tree; wall and idle time stand still. Without effect unless it runs.
+
+        Returns what waits for the last task to stop, on any thread, with :meth:`paused` to be called after it; None when all have.
+        """
         if self.state != JobState.RUNNING or self.tree is None:
-            return False
-        self.tree.pause()
-        now_ns = native.now_ns()
-        self._end.paused_at = now_ns
-        self._clock.pause(now_ns)
-        self._guard()
-        self._become(JobState.PAUSED)
-        return True
+            return None
+        still_stopping = self.tree.pause()
+        if self._end.paused_at is None:  # nobody is pausing it already
+            now_ns = native.now_ns()
+            self._end.paused_at = now_ns
+            self._clock.pause(now_ns)
+            self._guard()
+        if still_stopping is None:
+            self.paused()
+        return still_stopping
+
+    def paused(self) -> None:
+        """Every task has stopped, unless it was resumed or ended meanwhile."""
+        if self._end.paused_at is not None and self.state == JobState.RUNNING:
+            self._become(JobState.PAUSED)
 
     def resume(self) -> bool:
         """Let a paused tree run on. False when it was not paused."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel import native
@@ -19,7 +19,7 @@ from supervisor.runtime.telling import Telling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from typing import Any
 
     from supervisor.model.limits import Limits
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from supervisor.runtime.execution import Execution
     from supervisor.runtime.request import Text
     from supervisor.runtime.supervisor import Supervisor
+    from supervisor.runtime.waiter import Waiter
 
 
 class Job:
@@ -61,7 +62,7 @@ class Job:
         self._execution = execution
         self._text = text
         self._text_error: UnicodeError | None = None
-        self._waiters: list[asyncio.Future[None]] | None = None
+        self._waiters: list[Waiter] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._changes: asyncio.Lock | None = None
@@ -202,11 +203,21 @@ class Job:
     async def pause(self) -> None:
         """Stop the whole tree (cgroup.freeze, or SIGSTOP without a freezer); its clock stands still.
 
-        Pausing a paused or finished job changes nothing. Returns when every task has stopped.
+        Pausing a paused or finished job changes nothing. Returns when every task has stopped, or after a second with one that
+        the kernel cannot stop yet. Cancelled, it still finishes first.
         """
         self._supervisor.check_loop()
-        self._execution.pause()
+        still_stopping = self._execution.pause()
         self._rearm()
+        if still_stopping is not None:
+            from supervisor.runtime.on_thread import finished
+
+            with self._tree_kept():
+                waiting, cancelled = await finished(still_stopping)
+            self._execution.paused()
+            if cancelled is not None:
+                raise cancelled
+            waiting.result()
 
     async def resume(self) -> None:
         """Let a paused tree run on; without effect on one that is not paused."""
@@ -243,10 +254,16 @@ class Job:
         """Its limits are being changed: one change at a time, and its tree's descriptors stay open meanwhile."""
         if self._changes is None:
             self._changes = asyncio.Lock()
-        self._held += 1
-        try:
+        with self._tree_kept():
             async with self._changes:
                 yield
+
+    @contextmanager
+    def _tree_kept(self) -> Iterator[None]:
+        """Its tree's descriptors stay open meanwhile, also when it ends."""
+        self._held += 1
+        try:
+            yield
         finally:
             self._held -= 1
             if self.ended and not self._held:
@@ -315,9 +332,8 @@ class Job:
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if waiters:
+            self._supervisor.wake(waiters)
 
     def _rearm(self) -> None:
         due = self._execution.deadline_ns

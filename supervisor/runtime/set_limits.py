@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.relimit import apply_limits
 from supervisor.model.limits import Limits
@@ -12,6 +10,7 @@ from supervisor.model.relimit import relimit
 from supervisor.model.spelling import nearest
 from supervisor.model.state import JobState
 from supervisor.model.value import field_names
+from supervisor.runtime.on_thread import finished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ async def set_limits(job: Job, limits: Limits | None, given: Mapping[str, Any]) 
         execution = job._execution
         execution.changing = True
         try:
-            acting = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, _act, job, change))
-            cancelled = await _finished(acting)
+            acting, cancelled = await finished(lambda: _act(job, change))
             changed = acting.exception() is None and job.limits_changed(change)  # the exception is raised below, where the caller waits
         finally:
             job.change_over()
@@ -71,14 +69,3 @@ def _act(job: Job, change: Relimit) -> None:
     if tree is not None:
         cgroup = tree.cgroup
         apply_limits(tree, execution.pid, cgroup, change.writes, change.rlimits)
-
-
-async def _finished(acting: asyncio.Future[None]) -> asyncio.CancelledError | None:
-    """Wait until it is done, whatever happens to us; the cancellation that came meanwhile, if one did."""
-    cancelled = None
-    while not acting.done():
-        try:
-            await asyncio.wait([acting])
-        except asyncio.CancelledError as request:
-            cancelled = request
-    return cancelled

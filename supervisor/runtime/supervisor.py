@@ -24,6 +24,7 @@ from supervisor.runtime.oneshot import Ground
 from supervisor.runtime.pipe_reader import PipeReader
 from supervisor.runtime.quicken import quicken
 from supervisor.runtime.request import Text, on_terminal, open_terminal, spec_for, text_mode
+from supervisor.runtime.waiter import Waiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Supervisor:
         self._pid = 0
         self._closers: list[Closer] = []
         self._closing = False
+        self._woken: list[Waiter] = []
+        self._in_turn = False  # the engine's events are being looked at
         self._forking: tuple[LaunchPlan, bytes] | None = None  # the last plan that was forked, packed
 
     @property
@@ -354,7 +357,7 @@ class Supervisor:
     async def changed(self, job: Job, done: Callable[[], bool]) -> None:
         """Wait until ``done()`` is true; looked at after everything that happens to the job."""
         while not done():
-            waiter: asyncio.Future[None] = self.check_loop().create_future()
+            waiter = Waiter(self.check_loop())
             if job._waiters is None:
                 job._waiters = []
             job._waiters.append(waiter)
@@ -374,8 +377,29 @@ class Supervisor:
         return loop
 
     def _on_ready(self) -> None:
-        with HeldSignals(self._handlers):  # what the engine says it says once
-            self._take_events()
+        self._in_turn = True
+        try:
+            with HeldSignals(self._handlers):  # what the engine says it says once
+                self._take_events()
+        finally:
+            self._in_turn = False
+            self._resume_woken()
+
+    def wake(self, waiters: list[Waiter]) -> None:
+        """Something happened to a job: let these tasks go on, at the end of the turn in which the engine told it, or soon."""
+        if not self._woken and not self._in_turn and self._loop is not None:
+            self._loop.call_soon(self._resume_woken)
+        self._woken += waiters
+
+    def _resume_woken(self) -> None:
+        woken, self._woken = self._woken, []
+        while woken:
+            try:
+                woken.pop(0).resume()
+            except BaseException:
+                if woken:
+                    self.wake(woken)
+                raise
 
     def _take_events(self) -> None:
         assert self._engine is not None
