@@ -21,7 +21,9 @@ MEMORY = "2G"
 CPUS = 2
 AGENT_PORT = "ringfence.agent"
 # A lock-up is reported on the console before the host gives the guest up for dead (session.DEAD_SECONDS).
-CMDLINE = "root=/dev/vda rw quiet loglevel=4 panic=-1 oops=panic mitigations=off psi=1 watchdog_thresh=30 systemd.show_status=0"
+CMDLINE = (
+    "root=/dev/vda rw quiet loglevel=4 panic=-1 oops=panic mitigations=off psi=1 watchdog_thresh=30 init_on_alloc=0 systemd.show_status=0"
+)
 
 # Sizes of the disks. They are part of the snapshot, so every run must show the same ones.
 ROOT_SIZE = "3G"
@@ -30,13 +32,13 @@ SCRATCH_SIZE = "512M"
 SWAP_SIZE = "256M"
 
 
-def base_command(arch: Arch, accel: str) -> list[str]:
-    # "max" under emulation does not depend on the host's processor; under KVM it is the host's.
-    accelerator = "tcg,thread=multi" if accel == "tcg" else "kvm"
+def base_command(arch: Arch, accel: str, *, threads: str = "multi") -> list[str]:
+    # An old processor is emulated quicker than one whose wide registers every library makes use of.
+    accelerator, cpu = (f"tcg,thread={threads}", arch.emulated) if accel == "tcg" else ("kvm", "max")
     return [
         arch.qemu,
         *("-name", "ringfence-vm", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-M", arch.machine, "-accel", accelerator, "-cpu", "max", "-smp", str(CPUS), "-m", MEMORY),
+        *("-M", arch.machine, "-accel", accelerator, "-cpu", cpu, "-smp", str(CPUS), "-m", MEMORY),
         *("-nic", "none", "-rtc", "base=utc"),
     ]
 
@@ -66,7 +68,8 @@ class Machine:
         ]
         command = [
             *DIE_WITH_US,
-            *base_command(arch, accel),
+            # A kernel patches its own code while it boots, which a second emulating thread can meet half-done (int3, a panic).
+            *base_command(arch, accel, threads="multi" if restore else "single"),
             *("-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img")),
             *("-append", f"{CMDLINE} console={arch.console}"),
             *("-chardev", f"file,id=console,path={quoted(self.console)}", "-serial", "chardev:console"),
