@@ -7,7 +7,7 @@ import os
 
 from supervisor.kernel import native
 from supervisor.kernel.native import ffi, lib
-from supervisor.kernel.pack import pack
+from supervisor.kernel.pack import pack, put_sources
 from supervisor.kernel.streams import high
 from supervisor.model.hooks import ALL_SIGNALS, Hook, stdio_hooks
 from supervisor.model.value import replace
@@ -24,26 +24,26 @@ HELPER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__f
 
 
 def direct_block(plan: LaunchPlan, sources: Mapping[int, int]) -> bytes:
-    """The block of a launch straight into a cgroup; jobs of one plan that inherit their streams share one."""
+    """The block of a launch straight into a cgroup; jobs of one plan share one but for the descriptors of their streams."""
     parent = os.getpid()
-    if sources != INHERITED:
-        return pack(plan, complete_hooks(plan.hooks, sources, parent))
-    kept = _inheriting.get(id(plan))
+    kept = _blocks.get(id(plan))
     if kept is None or kept[0] is not plan or kept[1] != parent:
-        block = pack(plan, complete_hooks(plan.hooks, sources, parent))
-        if len(block) > KEPT_MAX_BYTES:
-            return block
-        if len(_inheriting) >= MEMO_MAX:
-            _inheriting.clear()
-        kept = _inheriting[id(plan)] = (plan, parent, block)
-    return kept[2]
+        block = pack(plan, complete_hooks(plan.hooks, INHERITED, parent))
+        kept = (plan, parent, block)
+        if len(block) <= KEPT_MAX_BYTES:
+            if len(_blocks) >= MEMO_MAX:
+                _blocks.clear()
+            _blocks[id(plan)] = kept
+    if sources == INHERITED:
+        return kept[2]
+    return put_sources(kept[2], _streams_at(plan.hooks), sources)
 
 
 INHERITED: Final = {0: 0, 1: 1, 2: 2}
 MEMO_MAX: Final = 64
 KEPT_MAX_BYTES: Final = 131072
-#: by id of the plan: that plan (which keeps the id its own), the parent, the block
-_inheriting: dict[int, tuple[LaunchPlan, int, bytes]] = {}
+#: by id of the plan: that plan (which keeps the id its own), the parent, the block with streams inherited
+_blocks: dict[int, tuple[LaunchPlan, int, bytes]] = {}
 
 
 def complete_hooks(hooks: tuple[Hook, ...], sources: Mapping[int, int], parent: int) -> tuple[Hook, ...]:
@@ -52,9 +52,13 @@ def complete_hooks(hooks: tuple[Hook, ...], sources: Mapping[int, int], parent: 
 
 
 def _with_streams(hooks: tuple[Hook, ...], sources: Mapping[int, int]) -> tuple[Hook, ...]:
-    """The standard streams go in just before every other descriptor is closed."""
-    at = next(n for n, hook in enumerate(hooks) if hook.stage == "close_fds")
+    at = _streams_at(hooks)
     return (*hooks[:at], *stdio_hooks(sources), *hooks[at:])
+
+
+def _streams_at(hooks: tuple[Hook, ...]) -> int:
+    """The standard streams go in just before every other descriptor is closed."""
+    return [hook.stage for hook in hooks].index("close_fds")
 
 
 def _with_parent(hooks: tuple[Hook, ...], parent: int) -> tuple[Hook, ...]:

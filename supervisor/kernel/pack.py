@@ -7,9 +7,11 @@ The structs are native/layout.h's own, through cffi, so the two sides cannot dri
 from __future__ import annotations
 
 from supervisor.kernel.native import STAGE_NUMBERS, ffi
+from supervisor.model.hooks import check_sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Final
 
     from supervisor.model.hooks import Hook
@@ -44,6 +46,10 @@ def _aligned(size: int) -> int:
     return (size + 7) & ~7
 
 
+_HOOKS_AT: Final = _aligned(_HEADER_SIZE)
+_SOURCE_AT: Final[int] = ffi.offsetof("struct sup_hook", "a")
+
+
 def _array(kind: str, rows: list[tuple[Any, ...]]) -> bytes:
     return bytes(ffi.buffer(ffi.new(kind, rows))) if rows else b""
 
@@ -57,9 +63,19 @@ def _pack_hooks(hooks: tuple[Hook, ...], data_at: int) -> tuple[bytes, bytes]:
     return _array("struct sup_hook[]", rows), data.end()
 
 
+def put_sources(block: bytes, first: int, sources: Mapping[int, int]) -> bytes:
+    """The block with other descriptors on 0, 1 and 2, whose hooks are its ``first`` and the two after it."""
+    check_sources(sources)
+    made = bytearray(block)
+    for target in range(3):
+        at = _HOOKS_AT + _HOOK_SIZE * (first + target) + _SOURCE_AT
+        made[at : at + 8] = sources[target].to_bytes(8, "little")
+    return bytes(made)
+
+
 def pack(plan: LaunchPlan, hooks: tuple[Hook, ...]) -> bytes:
     """The block for every launch of the plan; ``hooks`` are the plan's with the standard streams put in."""
-    hooks_at = _aligned(_HEADER_SIZE)
+    hooks_at = _HOOKS_AT
     steps_at = _aligned(hooks_at + _HOOK_SIZE * len(hooks))
     strings = _Strings(steps_at + _STEP_SIZE * len(plan.cgroup_steps))
     hook_array, hook_data = _pack_hooks(hooks, strings.at)

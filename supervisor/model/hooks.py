@@ -118,15 +118,19 @@ def _filter_text(filtered: SyscallFilter, spec: JobSpec) -> str:
     return text
 
 
-def stdio_hooks(sources: Mapping[int, int]) -> tuple[Hook, ...]:
-    """Hooks that put ``sources[target]`` on each standard descriptor.
+def check_sources(sources: Mapping[int, int]) -> None:
+    """Raises ValueError unless each source is its own target or at least 3 (the caller duplicates others upwards first).
 
-    A source is its own target or at least 3 (the caller duplicates others upwards first), so that no
-    order of moves can overwrite a source that is still needed.
+    Then no order of moves can overwrite a source that is still needed.
     """
     for target, source in sources.items():
         if source != target and source < 3:
             raise ValueError(f"descriptor {source} cannot be the source of {target}: duplicate it to 3 or above first")
+
+
+def stdio_hooks(sources: Mapping[int, int]) -> tuple[Hook, ...]:
+    """Hooks that put ``sources[target]`` on each standard descriptor. Raises what :func:`check_sources` raises."""
+    check_sources(sources)
     return tuple([Hook(stage="stdio", text=f"{target} is {source}", arg=target, a=source) for target, source in sorted(sources.items())])
 
 

@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supervisor.kernel.native import STAGE_NUMBERS, STAGES, ffi, lib
-from supervisor.kernel.pack import pack
-from supervisor.model.hooks import Hook
+from supervisor.kernel.pack import pack, put_sources
+from supervisor.model.hooks import Hook, stdio_hooks
 from supervisor.model.limits import Limits
 from supervisor.model.plan import CgroupStep, LaunchPlan
 from supervisor.model.value import replace
@@ -294,6 +294,26 @@ def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
     else:
         assert h["cgroup_leaf_off"] == h["payload_off"] == 0
     assert (h["namespaces"], h["setup_count"]) == (plan.namespaces, plan.setup_count)
+
+
+a_source = st.integers(3, 2**31 - 1)
+
+
+@relaxed
+@given(plans(), st.integers(0, 5), st.fixed_dictionaries({0: a_source | st.just(0), 1: a_source | st.just(1), 2: a_source | st.just(2)}))
+def test_a_block_that_is_given_other_streams_is_the_one_that_is_packed_with_them(
+    plan: LaunchPlan, first: int, sources: dict[int, int]
+) -> None:
+    first = min(first, len(plan.hooks))
+    before, after = plan.hooks[:first], plan.hooks[first:]
+    inherited = pack(plan, (*before, *stdio_hooks({0: 0, 1: 1, 2: 2}), *after))
+    assert put_sources(inherited, first, sources) == pack(plan, (*before, *stdio_hooks(sources), *after))
+
+
+@pytest.mark.parametrize("sources", [{0: 1, 1: 1, 2: 2}, {0: 0, 1: 3, 2: 1}, {0: -1, 1: 1, 2: 2}])
+def test_a_stream_whose_descriptor_another_one_would_overwrite_is_refused(sources: dict[int, int]) -> None:
+    with pytest.raises(ValueError, match="duplicate it to 3 or above first"):
+        put_sources(pack(a_plan(), (*stdio_hooks({0: 0, 1: 1, 2: 2}), *a_plan().hooks)), 0, sources)
 
 
 @relaxed
