@@ -84,6 +84,35 @@ def _job_block(plan: LaunchPlan) -> bytes:
 _job_blocks: dict[int, tuple[LaunchPlan, bytes]] = {}
 
 
+def _helper_block(plan: LaunchPlan, sources: Mapping[int, int], control: int, memory: int, program_fd: int) -> bytes:
+    kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
+    confined = plan.setup_count > 0  # then the namespaces are the helper's, and the cgroup steps are done for it
+    used = {0, 1, 2, program_fd, control, memory, *sources.values(), *(hook.arg for hook in kept)}
+    payload = next(fd for fd in range(3, 4 + len(used)) if fd not in used) if plan.cgroup_payload and plan.cgroup_steps else 0
+    hooks = (
+        Hook(stage="signals", text="", a=-1, b=-1),  # default, and blocked: the helper reads signals from a descriptor
+        *stdio_hooks(sources),
+        Hook(stage="close_fds", text=""),
+        *(Hook(stage="pass_fd", text="", arg=fd) for fd in (control, memory, *(hook.arg for hook in kept))),
+        *((Hook(stage="cgroup_directory", text="", arg=payload),) if payload else ()),
+        *((Hook(stage="capabilities", text="", arg=KEEP),) if confined else ()),
+    )
+    helper = replace(
+        plan,
+        argv=(b"ringfence-init", b"%d" % control, b"%d" % memory, b"%d" % payload),
+        env=b"",
+        env_count=0,
+        paths=(HELPER.encode() if program_fd < 0 else b"/proc/self/fd/%d" % program_fd,),
+        namespaces=plan.namespaces if confined else 0,
+        setup_count=0,
+    )
+    return pack(helper, hooks)
+
+
+#: by id of the plan and the descriptors, which jobs one after the other often have alike: the plan (which keeps the id its own), the block
+_helper_blocks: dict[tuple[object, ...], tuple[LaunchPlan, bytes]] = {}
+
+
 class HelperLaunch:
     """The block that starts the init helper, and our end of its control socket.
 
@@ -121,30 +150,15 @@ class HelperLaunch:
             self._theirs.append(high(self._theirs.pop(0)))
 
     def _pack(self, plan: LaunchPlan, sources: Mapping[int, int], program_fd: int) -> bytes:
-        kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
         control, memory = self._theirs
-        confined = plan.setup_count > 0  # then the namespaces are the helper's, and the cgroup steps are done for it
         os.write(memory, _job_block(plan))
-        used = {0, 1, 2, program_fd, control, memory, *sources.values(), *(hook.arg for hook in kept)}
-        payload = next(fd for fd in range(3, 4 + len(used)) if fd not in used) if plan.cgroup_payload and plan.cgroup_steps else 0
-        hooks = (
-            Hook(stage="signals", text="", a=-1, b=-1),  # default, and blocked: the helper reads signals from a descriptor
-            *stdio_hooks(sources),
-            Hook(stage="close_fds", text=""),
-            *(Hook(stage="pass_fd", text="", arg=fd) for fd in (control, memory, *(hook.arg for hook in kept))),
-            *((Hook(stage="cgroup_directory", text="", arg=payload),) if payload else ()),
-            *((Hook(stage="capabilities", text="", arg=KEEP),) if confined else ()),
-        )
-        helper = replace(
-            plan,
-            argv=(b"ringfence-init", b"%d" % control, b"%d" % memory, b"%d" % payload),
-            env=b"",
-            env_count=0,
-            paths=(HELPER.encode() if program_fd < 0 else b"/proc/self/fd/%d" % program_fd,),
-            namespaces=plan.namespaces if confined else 0,
-            setup_count=0,
-        )
-        return pack(helper, hooks)
+        key = (id(plan), control, memory, program_fd, *sources.items())
+        kept = _helper_blocks.get(key)
+        if kept is None or kept[0] is not plan:
+            if len(_helper_blocks) >= MEMO_MAX:
+                _helper_blocks.clear()
+            kept = _helper_blocks[key] = (plan, _helper_block(plan, sources, control, memory, program_fd))
+        return kept[1]
 
     def release(self) -> None:
         """Close the helper's ends in this process."""

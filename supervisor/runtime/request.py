@@ -228,8 +228,10 @@ def _covered_directory(sandbox: Sandbox) -> str | None:
     own = os.getcwd()
     if sandbox.level != "strict":
         return own
-    shown = [place.target for place in (*sandbox.bind, *sandbox.overlay)]
-    return own if any(own == target or own.startswith(target + "/") for target in shown) else None
+    for place in reversed((*sandbox.bind, *sandbox.overlay)):  # a later one covers those before it
+        if own == place.target or own.startswith(place.target + "/"):
+            return own if os.path.isdir(place.source + own[len(place.target) :]) else None
+    return None
 
 
 def _without_ours(env: Mapping[str, str], sandbox: Sandbox) -> Mapping[str, str]:

@@ -68,6 +68,17 @@ def test_the_job_begins_where_we_are_when_that_is_shown(shown: Path, monkeypatch
     assert say("pwd") == "/tmp"
 
 
+def test_it_begins_elsewhere_when_something_else_is_shown_in_the_place_where_we_are(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shown / "inner" / "deep").mkdir()
+    (shown / "other").mkdir()
+    monkeypatch.chdir(shown / "inner" / "deep")
+    assert say("pwd", {"level": "strict", "bind": [f"{shown / 'other'}:{shown}"]}) == "/tmp"
+    assert (
+        say("pwd", {"level": "strict", "bind": [str(shown)], "overlay": [{"source": str(shown / "other"), "target": str(shown / "inner")}]})
+        == "/tmp"
+    )
+
+
 REFUSALS = {
     "a missing source": ("{tmp}/nothing:/data", "bind", "the source does not exist"),
     "a target through a link of the system": ("{tmp}:/bin/x", "target", "symbolic link"),
