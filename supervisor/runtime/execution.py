@@ -388,13 +388,17 @@ class Execution:
         self._clock.killed(now_ns, HELPER_PATIENCE_NS if isinstance(self.tree, HelperTree) else UNREAPED_PATIENCE_NS)
 
     def pause(self) -> Callable[[], object] | None:
-        """Stop the whole tree; wall and idle time stand still. Without effect unless it runs.
+        """Stop the whole tree; wall and idle time stand still. Without effect unless it runs; raises OSError, and it runs on then.
 
         Returns what waits for the last task to stop, on any thread, with :meth:`paused` to be called after it; None when all have.
         """
         if self.state != JobState.RUNNING or self.tree is None:
             return None
-        still_stopping = self.tree.pause()
+        try:
+            still_stopping = self.tree.pause()
+        except BaseException:  # no descriptor to wait with, say
+            self.tree.resume()
+            raise
         if self._end.paused_at is None:  # nobody is pausing it already
             now_ns = native.now_ns()
             self._end.paused_at = now_ns

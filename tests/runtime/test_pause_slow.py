@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from waiting import PATIENCE
+from programs import python
+from waiting import PATIENCE, Line
 
 import supervisor
 from supervisor.kernel import tree
@@ -98,3 +100,25 @@ async def test_a_cancelled_pause_is_whole(slow: Slow) -> None:
         slow.stop()
         await asyncio.wait([task])
         assert task.cancelled() and job.state == "paused"
+
+
+async def test_a_tree_that_cannot_be_watched_while_it_stops_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with supervisor.Supervisor() as sup:
+        with Line() as line:
+            job = await sup.start(
+                python("import os, sys\nwhile input(): os.write(int(sys.argv[1]), b'here\\n')", line.end),
+                stdin=supervisor.PIPE,
+                pass_fds=[line.end],
+            )
+
+            def no_descriptor(_self: Cgroup, below: str = "") -> int:
+                raise OSError(errno.EMFILE, "too many open files")
+
+            assert job.stdin is not None
+            with monkeypatch.context() as broken:
+                broken.setattr(Cgroup, "open_events", no_descriptor)
+                with pytest.raises(OSError, match="too many open files"):
+                    await job.pause()
+            assert job.state == "running" and job.paused_ns == 0
+            job.stdin.write(b"x\n")
+            assert await asyncio.to_thread(line.read) == "here"
