@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from waiting import is_alive
+from waiting import SLOW, is_alive
 
 import supervisor
 from supervisor import ClosedError, JobState, StateChanged, Terminated
@@ -183,5 +183,5 @@ class Jobs(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)
 def test_every_interleaving_is_legal_or_refused_and_leaves_nothing() -> None:
-    limits = settings(max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(max_examples=int(300 / SLOW), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(Jobs, settings=limits)
