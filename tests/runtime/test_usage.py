@@ -28,7 +28,8 @@ def test_processor_time_is_what_the_program_measured_itself(seconds: float) -> N
     outcome = supervisor.run(python(code, seconds), capture_output=True)
     own, seen = int(outcome.stdout), outcome.usage.cpu_ns
     assert seen is not None
-    assert -max(UNSEEN, own // 100) <= seen - own <= max(UNSEEN, own // 100) + 5 * MS * SLOW, (own, seen)
+    slow = SLOW if SLOW == 1 else max(SLOW, own / (50 * MS))  # an emulated machine at a bad hour: its own start alone took that long
+    assert -max(UNSEEN, own // 100) <= seen - own <= max(UNSEEN, own // 100) + 5 * MS * slow, (own, seen)
 
 
 @pytest.mark.usefixtures("holder")
