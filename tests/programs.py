@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -42,3 +43,12 @@ def as_ordinary_user(code: str, *args: object, **options: Any) -> subprocess.Com
     command = [facts.ordinary_python(), "-W", "error", "-c", code, *map(str, args)]
     env = facts.ordinary_environment()
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", timeout=50, env=env, **who, **options)
+
+
+PR_CAPBSET_DROP, CAP_KILL = 24, 5
+
+
+def without_cap_kill() -> None:
+    """In a child about to exec: what it becomes may signal its own user only."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_CAPBSET_DROP, CAP_KILL, 0, 0, 0) != 0:
+        os._exit(99)

@@ -74,6 +74,14 @@ class Foreground:
         self.engine.close()
 
 
+def pass_on(execution: Execution, number: int, name: str = "ringfence") -> None:
+    """Send the signal to the command; one that is another user's by now (sudo, su) runs on, and we say so."""
+    try:
+        execution.signal(number)
+    except PermissionError as error:
+        complain(f"signal {number} could not be passed on to the command: {error.strerror}", name)
+
+
 def fill_closed_streams() -> set[int]:
     """Standard descriptors that were closed get /dev/null, so that nothing else lands on them; returns which."""
     closed = set()

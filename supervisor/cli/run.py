@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, print_text
+from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, pass_on, print_text
 from supervisor.cli.options import Parsed, help_text, parse
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.kernel.native import READY
@@ -284,7 +284,7 @@ class _Run:
         elif number == SIGWINCH and self._terminal is not None:
             self._terminal.copy_size()
         elif not had_it:
-            execution.signal(number)
+            pass_on(execution, number)
 
     def _suspend(self, execution: Execution) -> None:
         """Ctrl-Z: the whole tree stops, then we do; ``fg`` or ``bg`` lets both run on."""
@@ -294,7 +294,7 @@ class _Run:
             execution.paused()
         os.kill(os.getpid(), SIGSTOP)
         execution.resume()
-        execution.signal(SIGCONT)
+        pass_on(execution, SIGCONT)
 
     # ---- saying how it went ----
 

@@ -364,14 +364,21 @@ class Execution:
             return
         was_paused = self._end.paused_at is not None
         self._become(JobState.STOPPING)
-        if signal and self.spec.kill_mode == "mixed":
-            self.tree.signal_main(signal)
-        elif signal:
+        try:
+            if signal:
+                self._ask_to_end(self.tree, signal)
+            if was_paused:  # a paused job gets its chance too
+                self.resume()
+        except OSError as error:  # it is another user's by now, or no descriptor is left: the kill behind the grace needs no asking
+            self._end.warnings.append(f"the job could not be asked to end: {error.strerror}")
+
+    def _ask_to_end(self, tree: CgroupTree | HelperTree, signal: int) -> None:
+        if self.spec.kill_mode == "mixed":
+            tree.signal_main(signal)
+        else:
             from supervisor.kernel.members import signal_members
 
-            signal_members(self.tree, signal)
-        if was_paused:  # a paused job gets its chance too
-            self.resume()
+            signal_members(tree, signal)
 
     def kill(self) -> None:
         """SIGKILL to the whole tree, now; tried again as long as it fails (no descriptor left to do it with)."""
@@ -455,7 +462,7 @@ class Execution:
             self._clock.retime(limits, self._host.processors, self._end.started_ns, self._end.paused_ns)
 
     def signal(self, number: int) -> bool:
-        """Send a signal to the main process. False when it has ended or not started yet."""
+        """Send a signal to the main process. False when it has ended or not started yet. Raises OSError, such as for another user's."""
         if self.tree is None or self._end.exit is not None or self.outcome is not None:
             return False
         return self.tree.signal_main(number)

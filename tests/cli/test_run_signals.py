@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 from command import leftovers, start
-from programs import RINGFENCE, python
+from facts import NOBODY
+from programs import RINGFENCE, python, without_cap_kill
 from waiting import PATIENCE, Line, eventually, is_alive, wait_dead
 
 HEARS = (
@@ -399,3 +400,22 @@ def test_a_job_that_kills_its_init_helper_sets_nothing_free() -> None:
         done = subprocess.Popen([RINGFENCE, "run", "--", "sh", "-c", script], stdout=line.end)
         assert done.wait(20) == 125
         line.wait_closed()
+
+
+@pytest.mark.requires("root")
+@pytest.mark.requires("cgroup")
+def test_a_signal_that_may_not_be_passed_on_is_said_and_the_command_runs_on() -> None:
+    """SIGUSR1 does nothing to it, SIGTERM ends it after its grace."""
+    with Line() as line:
+        shell = "echo up; exec sleep 600"
+        options = {"stdout": line.end, "stderr": subprocess.PIPE, "text": True, "preexec_fn": without_cap_kill}
+        with start("run", "--user", NOBODY, "--kill-grace=200ms", "sh", "-c", shell, **options) as process:
+            assert line.read() == "up" and process.stderr is not None
+            process.send_signal(signal.SIGUSR1)
+            assert process.stderr.readline() == "ringfence: signal 10 could not be passed on to the command: Operation not permitted\n"
+            process.send_signal(signal.SIGTERM)
+            said = process.stderr.read()
+            assert process.wait(PATIENCE) == 128 + 9
+        assert "cancelled" in said and "warning: the job could not be asked to end: Operation not permitted" in said
+        line.wait_closed()
+        assert not leftovers(process.pid)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, inherited_descriptors, print_text
+from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, inherited_descriptors, pass_on, print_text
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.model.limits import Limits
 from supervisor.model.spec import JobSpec
@@ -126,7 +126,7 @@ class _Timeout:
         assert execution is not None
         self._say(self._options.signal)
         if self._options.signal != SIGKILL:
-            execution.signal(execution.spec.kill_signal)  # as timeout does, the command first, and once more with its group
+            pass_on(execution, execution.spec.kill_signal, "timeout")  # as timeout does, the command first, and once more with its group
             self._signal_rest(self._options.signal)
 
     def _on_signal(self, number: int, sender: int) -> None:
@@ -136,7 +136,7 @@ class _Timeout:
         self._say(number)
         had_it = sender == 0
         if not had_it:
-            execution.signal(number)
+            pass_on(execution, number, "timeout")
         self._signal_rest(number)
         if 0 < self._options.kill_after_ns < INFINITY and not execution.causes:
             execution.stop(int(self._options.kill_after_ns), signal=0)
@@ -151,7 +151,7 @@ class _Timeout:
             if sent:
                 for pid in others:
                     _send(pid, sent)
-        execution.signal(SIGCONT)
+        pass_on(execution, SIGCONT, "timeout")
 
     def _say(self, number: int) -> None:
         if self._options.verbose:
@@ -182,7 +182,7 @@ class _Timeout:
 def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         pass
 
 
