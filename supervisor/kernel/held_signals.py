@@ -83,10 +83,12 @@ class HeldSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pipe is not None:
-            self._stop_waking()
-        if self._own and (trouble := self._put_back()) is not None:
-            raise trouble
+        try:
+            if self._pipe is not None:
+                self._stop_waking()
+        finally:
+            if self._own and (trouble := self._put_back()) is not None:
+                raise trouble
 
     def _replaced(self, number: int, before: Any) -> None:
         """It was not what was there at the last look."""
@@ -170,7 +172,8 @@ class HeldSignals:
     def _open_pipe(self) -> None:
         """Python writes a byte to it for every signal; an event loop that has the place of it gets the bytes from us."""
         self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._wake_before = _signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        before = _signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._wake_before = -1 if before in self._pipe else before  # one that was closed, and the number is ours now
 
     def takes(self, event: Any) -> bool:
         """The event is of :meth:`wake`, and has been answered."""
@@ -193,7 +196,10 @@ class HeldSignals:
 
     def _stop_waking(self) -> None:
         assert self._pipe is not None
-        _signal.set_wakeup_fd(self._wake_before)
+        try:
+            _signal.set_wakeup_fd(self._wake_before)
+        except (OSError, ValueError):  # whoever had the place has closed it without giving it back
+            _signal.set_wakeup_fd(-1)
         if self._wake_before >= 0:
             self._pass_on(self._pipe[0])
         for fd in self._pipe:

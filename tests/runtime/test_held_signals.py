@@ -200,6 +200,21 @@ def test_an_event_loops_own_signals_reach_it_after_a_run_in_it() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("above", range(12))
+def test_a_wake_up_descriptor_that_was_closed_keeps_nobody_from_anything(above: int) -> None:
+    """Python goes on having its number, which is nobody's, or has become one of ours: whichever, the handlers are put back."""
+    fds = [os.dup(0) for _ in range(above)]
+    ends = os.pipe2(os.O_NONBLOCK)
+    signal.set_wakeup_fd(ends[1])
+    for fd in (*fds, *ends):
+        os.close(fd)
+    try:
+        with raising(signal.SIGUSR1), pytest.raises(Raised):
+            supervisor.run(sh("kill -USR1 $1; sleep 600", os.getpid()))
+    finally:
+        signal.set_wakeup_fd(-1)
+
+
 def test_a_handler_that_installs_another_one_is_obeyed() -> None:
     """What it put in its place stays there."""
     heard: list[str] = []
