@@ -27,6 +27,7 @@ def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
         machine=os.uname().machine,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         processors=len(os.sched_getaffinity(0)),
+        processors_online=os.sysconf("SC_NPROCESSORS_ONLN"),
         memory_total_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         tasks_total=_read_number("/proc/sys/kernel/pid_max", 32768),
         effective_uid=os.geteuid(),

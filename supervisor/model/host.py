@@ -59,7 +59,8 @@ class Host:
 
     machine: str = "x86_64"
     page_size: int = 4096
-    processors: int = 1
+    processors: int = 1  # that we may use (sched_setaffinity)
+    processors_online: int = 1  # that a job may come to use: it inherits our affinity, and changes it as it likes
     memory_total_bytes: int = 0
     tasks_total: int = 32768
     effective_uid: int = 0

@@ -58,7 +58,7 @@ class Allowance:
         self._disk_max = limits.disk_max
         self.spent: str | None = None
         self._finished_cpu_ns = 0
-        self._watch = watch_for(replace(Limits(), **times), host.processors, native.now_ns())
+        self._watch = watch_for(replace(Limits(), **times), host.processors_online, native.now_ns())
         self._timer: asyncio.TimerHandle | None = None
         self._why_no_cgroup = host.no_cgroup
         self._cgroup = None if above is None else SessionCgroup(above, f"session-{native.now_ns()}", decided.writes)

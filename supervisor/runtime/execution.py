@@ -169,7 +169,7 @@ class Execution:
     def _started(self, pid: int, started_ns: int) -> None:
         self.pid = pid
         self._end.started_ns = started_ns
-        self._clock.start(self.plan, self._host.processors, started_ns)
+        self._clock.start(self.plan, self._host.processors_online, started_ns)
         self._guard()
         if self.state == JobState.STARTING:
             self._become(JobState.RUNNING)
@@ -445,7 +445,7 @@ class Execution:
         self.spec, self.plan = change.spec, change.plan
         if self._end.exit is not None:
             return  # what it met meanwhile, a lower memory_max say, ended it
-        self._clock.relimit(change.plan, self._host.processors, self._end.started_ns, self._end.paused_ns)
+        self._clock.relimit(change.plan, self._host.processors_online, self._end.started_ns, self._end.paused_ns)
         self._guard()
         if change.output_max is not None and self.streams.limit(change.output_max):
             self.reached("output_max")
@@ -459,7 +459,7 @@ class Execution:
     def retime(self, limits: Limits) -> None:
         """Other limits of time than the plan's from now on, as soft ones that give way to hard ones; time already used counts."""
         if self.tree is not None and self._end.exit is None:
-            self._clock.retime(limits, self._host.processors, self._end.started_ns, self._end.paused_ns)
+            self._clock.retime(limits, self._host.processors_online, self._end.started_ns, self._end.paused_ns)
 
     def signal(self, number: int) -> bool:
         """Send a signal to the main process. False when it has ended or not started yet. Raises OSError, such as for another user's."""

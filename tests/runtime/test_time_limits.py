@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from programs import probe, python, sh
 from waiting import SLOW
@@ -32,6 +34,20 @@ def test_processor_time_of_the_whole_tree_ends_the_job_at_cpu_time_max(shape: st
     outcome = supervisor.run(SPINNERS[shape], limits={"cpu_time_max": 0.4, "wall_time_max": 20})
     assert (outcome.verdict, outcome.limits_hit, outcome.killed) == ("cpu_limit", ("cpu_time_max",), True), outcome
     assert outcome.usage.cpu_ns is not None and 0.38 * S <= outcome.usage.cpu_ns <= (0.4 + 0.4 * SLOW) * S
+
+
+async def test_a_job_that_leaves_the_processor_of_its_supervisor_is_looked_at_in_time() -> None:
+    """Affinity is inherited, but a job changes its own: on all processors it can spend a second in a fraction of one."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        async with supervisor.Supervisor() as sup:
+            job = await sup.start(["sleep", "60"], limits={"cpu_time_max": 1})
+            started_ns, due_ns = job._execution._end.started_ns, job._execution.deadline_ns
+            assert due_ns is not None and due_ns - started_ns <= S // os.sysconf("SC_NPROCESSORS_ONLN")
+            await job.kill()
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_sleeping_uses_no_processor_time() -> None:
