@@ -25,8 +25,8 @@ def apply_limits(tree: Tree, main_pid: int, cgroup: Cgroup | None, writes: tuple
     """Set rlimits of every process of the tree (prlimit(2)), write the cgroup files and read each back.
 
     Blocks while the kernel reclaims what a lower memory limit no longer allows. Raises
-    :class:`UnsupportedError` when a hard rlimit would have to be raised without CAP_SYS_RESOURCE and
-    :class:`CgroupError` when the kernel refuses a file; everything is then back as it was.
+    :class:`UnsupportedError` when a hard rlimit would have to be raised without CAP_SYS_RESOURCE,
+    :class:`CgroupError` when the kernel refuses a file and OSError when the tree cannot be looked at; everything is then back as it was.
     """
     undo: list[Callable[[], object]] = []
     try:
@@ -34,7 +34,7 @@ def apply_limits(tree: Tree, main_pid: int, cgroup: Cgroup | None, writes: tuple
             _set_rlimits(tree, main_pid, rlimits, undo)
         if cgroup is not None:
             _write_files(cgroup, writes, undo)
-    except (CgroupError, UnsupportedError):
+    except Exception:  # what else there is: no descriptor left to look at the tree with
         for step in reversed(undo):
             step()
         raise

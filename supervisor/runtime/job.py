@@ -156,7 +156,7 @@ class Job:
         fails. Time and output already used count, so a limit below them ends the job at once; memory above a
         lower limit is reclaimed first, which may take a while. Raises :class:`ConfigError` for what makes no
         sense, :class:`UnsupportedError` for what cannot be enforced or not on a running job,
-        :class:`CgroupError` when the kernel refuses, :class:`ClosedError` when the job is ending or over.
+        :class:`CgroupError` when the kernel refuses, OSError without descriptors, :class:`ClosedError` when the job is ending or over.
         Cancelled, it still finishes the change first.
         """
         from supervisor.runtime.set_limits import set_limits

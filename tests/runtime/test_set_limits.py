@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -96,6 +97,29 @@ async def test_a_paused_job_can_be_changed_and_its_clock_still_stands() -> None:
         await job.resume()
         outcome = await job.wait()
     assert outcome.verdict == "wall_limit" and outcome.usage.paused_ns >= 0.4e9
+
+
+@pytest.mark.usefixtures("holder")
+async def test_a_change_that_loses_sight_of_the_tree_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left for the second walk, when the first has set the limit already."""
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["/bin/sleep", "60"])
+        tree = job._execution.tree
+        assert tree is not None
+        before, walks, members = resource.prlimit(job.pid, resource.RLIMIT_NOFILE), [0], type(tree).members
+
+        def look(tree: Any) -> list[int]:
+            walks[0] += 1
+            if walks[0] == 2:
+                assert resource.prlimit(job.pid, resource.RLIMIT_NOFILE) == (77, before[1])
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return members(tree)
+
+        monkeypatch.setattr(type(tree), "members", look)
+        with pytest.raises(OSError, match="Too many open files"):
+            await job.set_limits(limit_nofile=f"77:{before[1]}")
+        assert resource.prlimit(job.pid, resource.RLIMIT_NOFILE) == before and job.limits.limit_nofile is None
+        await job.kill()
 
 
 async def test_a_job_that_is_over_refuses() -> None:
