@@ -21,6 +21,7 @@ VERBS = {
 def main() -> None:
     """Run the command line of this process and exit with its status."""
     try:
+        _undo_locale_coercion()
         status = dispatch(sys.argv[1:])
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # None where the descriptor was closed when Python started
@@ -33,6 +34,18 @@ def main() -> None:
         os.write(2, f"ringfence: {type(error).__name__}: {error}\n".encode("utf-8", "backslashreplace"))
         status = 125 if sys.argv[1:2] in (["run"], ["compat"]) else 1
     os._exit(status)  # nothing is left to clean up, and tearing the interpreter down takes longer than a short job
+
+
+def _undo_locale_coercion() -> None:
+    """In the C locale Python sets LC_CTYPE for itself and for whatever it starts (PEP 538): what we start has the environment we got."""
+    if "LC_CTYPE" not in os.environ:
+        return
+    with open("/proc/self/environ", "rb") as file:  # as it was at our exec
+        _, found, rest = (b"\0" + file.read()).partition(b"\0LC_CTYPE=")
+    if found:
+        os.environb[b"LC_CTYPE"] = rest.partition(b"\0")[0]
+    else:
+        del os.environ["LC_CTYPE"]
 
 
 def dispatch(argv: list[str]) -> int:

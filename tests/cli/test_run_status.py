@@ -196,6 +196,14 @@ def test_streams_can_be_files(tmp_path: Path) -> None:
     assert (tmp_path / "both").read_text() == "1\n2\n3\n"
 
 
+@pytest.mark.parametrize("given", [{}, {"LC_CTYPE": "C.UTF-8"}, {"LC_CTYPE": "C"}, {"LANG": "C"}, {"LC_ALL": "POSIX"}], ids=str)
+def test_the_environment_is_as_we_got_it(given: dict[str, str]) -> None:
+    """Python adds LC_CTYPE to its own in the C locale (PEP 538): that is not what the caller asked for."""
+    expected = {name: os.environ[name] for name in ("PATH", "RINGFENCE_CGROUP") if name in os.environ} | given
+    lines = run("/usr/bin/env", env=expected).stdout.splitlines()
+    assert dict(line.split("=", 1) for line in lines) == expected
+
+
 def test_the_environment_is_ours_with_changes_or_empty() -> None:
     """--setenv repeats, --clear-env keeps PATH only."""
     assert run("--setenv", "A=1", "--setenv", "B=x=y", *sh('echo "$A $B $C"'), env={**os.environ, "C": "3"}).stdout == "1 x=y 3\n"
