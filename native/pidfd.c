@@ -6,10 +6,18 @@
 #include "ringfence.h"
 #include "syscalls.h"
 
+#include <errno.h>
 #include <linux/prctl.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 int sup_become_subreaper(void) { return (int)sup_sys5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+
+void sup_reap(int pidfd)
+{
+    while (sup_sys5(__NR_waitid, SUP_P_PIDFD, pidfd, 0, WEXITED, 0) == -EINTR)
+        ;
+}
 
 int sup_landlock_abi(void) { return (int)sup_sys3(__NR_landlock_create_ruleset, 0, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */); }
 

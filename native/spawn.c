@@ -363,7 +363,7 @@ static int launch_child(const struct sup_plan *plan, uint32_t without, struct su
         child->listener_fd = receive_listener(&handover);
         return 0;
     }
-    sup_sys5(__NR_waitid, SUP_P_PIDFD, pidfd, 0, 4 /* WEXITED */, 0);
+    sup_reap(pidfd);
     close(pidfd);
     child->pid = child->pidfd = -1;
     return fail(child, report.stage, report.err, report.index);

@@ -109,7 +109,7 @@ int sup_engine_submit(struct sup_engine *engine, uint64_t token, const void *pla
 static int undo_launch(const void *plan, int cgroup_root_fd, uint64_t token, struct sup_child *child, int error)
 {
     sup_pidfd_send_signal(child->pidfd, SIGKILL);
-    SUP_SYS(__NR_waitid, SUP_P_PIDFD, child->pidfd, NULL, WEXITED, NULL, 0);
+    sup_reap(child->pidfd);
     close(child->pidfd);
     if (child->listener_fd >= 0)
         close(child->listener_fd);

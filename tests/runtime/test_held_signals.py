@@ -26,7 +26,7 @@ import supervisor
 from supervisor.kernel.held_signals import Handlers, HeldSignals
 from supervisor.kernel.native import Engine, lib
 from supervisor.runtime.execution import Execution
-from supervisor.runtime.oneshot import Ground, run_execution
+from supervisor.runtime.oneshot import Ground, run_execution, run_spec
 
 
 class Raised(BaseException):
@@ -151,6 +151,24 @@ def test_a_python_hook_that_hangs_is_ended_with_its_child(number: signal.Signals
         with pytest.raises(Raised):
             supervisor.run(["true"], preexec=[hang], pass_fds=[line.end])
         assert time.monotonic() - begun < 60
+
+
+def test_signals_while_a_failed_start_is_reaped_leave_no_zombie() -> None:
+    """A timer's handler interrupts the wait for a child that takes its time to end: it has many descriptors to close."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    fds = [os.dup(0) for _ in range(min(soft, 4096) - 200)]
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    ground = Ground()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 5e-5, 5e-5)
+        for _ in range(100):  # a path below /dev: the child needs every descriptor, as far as we know
+            assert run_spec(supervisor.JobSpec(argv=("/dev/null/no",)), ground).verdict == "start_failed"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        ground.close()
+        for fd in fds:
+            os.close(fd)
 
 
 # as an ordinary user: the D-Bus library leaves a socket to the collector when it cannot go on
