@@ -161,7 +161,8 @@ int sup_become_subreaper(void);
 int sup_landlock_abi(void);            /* the version of Landlock's interface, or -errno */
 int sup_pidfd_open(int pid);
 int sup_pidfd_send_signal(int pidfd, int signal);
-int sup_restarts_calls(int signal);    /* 1: its handler was installed with SA_RESTART, sigaction(2) */
+int sup_read_action(int signal, uint64_t ret_action[4]);          /* the kernel's struct sigaction: handler, flags, restorer, mask */
+int sup_install_action(int signal, const uint64_t action[4]);
 int sup_hard_rlimits(uint64_t ret_hard[16]); /* of this process, RLIM_INFINITY is the largest number */
 int sup_inotify_new(void);                        /* non-blocking, close-on-exec */
 int sup_inotify_add(int fd, const char *path);    /* a directory: what changes which file a name in it means; returns the watch */

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <linux/prctl.h>
-#include <signal.h>
 #include <sys/wait.h>
 
 int sup_become_subreaper(void) { return (int)sup_sys5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
@@ -21,11 +20,9 @@ void sup_reap(int pidfd)
 
 int sup_landlock_abi(void) { return (int)sup_sys3(__NR_landlock_create_ruleset, 0, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */); }
 
-int sup_restarts_calls(int signal)
-{
-    struct sigaction action;
-    return sigaction(signal, NULL, &action) == 0 && (action.sa_flags & SA_RESTART) != 0;
-}
+int sup_read_action(int signal, uint64_t ret_action[4]) { return (int)sup_sys4(__NR_rt_sigaction, signal, 0, ret_action, 8); }
+
+int sup_install_action(int signal, const uint64_t action[4]) { return (int)sup_sys4(__NR_rt_sigaction, signal, action, 0, 8); }
 
 int sup_pidfd_open(int pid) { return (int)sup_sys2(__NR_pidfd_open, pid, 0); }
 

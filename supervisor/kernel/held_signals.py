@@ -8,7 +8,7 @@ import os
 import sys
 from _thread import get_native_id
 
-from supervisor.kernel.native import READY, WAKE_TOKEN, lib
+from supervisor.kernel.native import READY, WAKE_TOKEN, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,13 +27,12 @@ LOOK_AGAIN_NS: Final = 1_000_000_000
 class Handlers:
     """The Python handlers as they were at the last look, for somebody who holds signals often."""
 
-    __slots__ = ("_found", "_looked_ns", "own", "restarting")
+    __slots__ = ("_found", "_looked_ns", "own")
 
     def __init__(self) -> None:
         self._found: tuple[Any, ...] = ()
         self._looked_ns = 0
         self.own: dict[int, Any] = {}  # by the number of their signal
-        self.restarting: frozenset[int] = frozenset()  # those after which system calls go on (SA_RESTART), which signal.signal takes away
 
     def look(self) -> None:
         """Take note of what is there now; one that was installed in the last second may not be seen."""
@@ -44,7 +43,6 @@ class Handlers:
         found = tuple(map(_signal.getsignal, NUMBERS))
         if found != self._found:
             self.own = {number: handler for number, handler in zip(NUMBERS, found, strict=True) if callable(handler)}
-            self.restarting = frozenset([number for number in self.own if lib.sup_restarts_calls(number)])
             self._found = found
 
 
@@ -57,11 +55,12 @@ class HeldSignals:
     instructions at the ``with``'s two ends may leave a handler in our hands; it runs all the same.
     """
 
-    __slots__ = ("_handlers", "_holding", "_noted", "_own", "_pipe", "_wake_before")
+    __slots__ = ("_actions", "_handlers", "_holding", "_noted", "_own", "_pipe", "_wake_before")
 
     def __init__(self, handlers: Handlers | None = None) -> None:
         """``handlers``: of somebody who holds signals often."""
         self._handlers = handlers or Handlers()
+        self._actions: dict[int, Any] = {}  # what the kernel calls; more than signal.signal puts back: SA_RESTART, faulthandler.register
         self._holding = True
         self._noted: list[int] = []
         self._own: dict[int, Any] = {}
@@ -74,6 +73,8 @@ class HeldSignals:
         try:
             self._handlers.look()
             for number, handler in self._handlers.own.items():
+                action = self._actions[number] = ffi.new("uint64_t[4]")
+                lib.sup_read_action(number, action)
                 self._own[number] = handler
                 before = _signal.signal(number, self._note)
                 if before is not handler:
@@ -92,12 +93,14 @@ class HeldSignals:
 
     def _replaced(self, number: int, before: Any) -> None:
         """It was not what was there at the last look."""
-        if callable(before):
-            self._own[number] = before
-            return
-        del self._own[number]
-        if before is not None:  # the default, or to be ignored
-            _signal.signal(number, before)
+        self._own[number] = before
+        if not callable(before):  # the default, or to be ignored
+            self._install(number, before)
+            del self._own[number]
+
+    def _install(self, number: int, handler: Any) -> None:
+        _signal.signal(number, handler)
+        lib.sup_install_action(number, self._actions[number])
 
     def _note(self, number: int, frame: object) -> None:
         if self._holding:
@@ -118,10 +121,9 @@ class HeldSignals:
                 self.deliver()
                 while left:
                     number, handler = left[-1]
-                    if _signal.getsignal(number) == self._note:
-                        _signal.signal(number, handler)
-                        if number in self._handlers.restarting:
-                            _signal.siginterrupt(number, False)
+                    there = _signal.getsignal(number)
+                    if there == self._note or there is handler:  # the second: a handler raised in between
+                        self._install(number, handler)
                     left.pop()
                 break
             except BaseException as error:

@@ -7,6 +7,7 @@ That no child, no cgroup and no descriptor is left is checked after every test, 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import random
 import resource
@@ -24,7 +25,7 @@ from waiting import Line
 
 import supervisor
 from supervisor.kernel.held_signals import Handlers, HeldSignals
-from supervisor.kernel.native import Engine, lib
+from supervisor.kernel.native import Engine, ffi, lib
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.oneshot import Ground, run_execution, run_spec
 
@@ -209,9 +210,9 @@ def test_an_event_loops_own_signals_reach_it_after_a_run_in_it() -> None:
         loop = asyncio.get_running_loop()
         heard = loop.create_future()
         loop.add_signal_handler(signal.SIGUSR1, heard.set_result, "heard")
-        assert lib.sup_restarts_calls(signal.SIGUSR1) == 1
+        before = kernel_action(signal.SIGUSR1)
         assert supervisor.run(sh("kill -USR1 $1", os.getpid())).ok
-        assert lib.sup_restarts_calls(signal.SIGUSR1) == 1
+        assert kernel_action(signal.SIGUSR1) == before, "system calls go on after it (SA_RESTART)"
         assert await asyncio.wait_for(heard, 20) == "heard"
         loop.remove_signal_handler(signal.SIGUSR1)
 
@@ -231,6 +232,29 @@ def test_a_wake_up_descriptor_that_was_closed_keeps_nobody_from_anything(above: 
             supervisor.run(sh("kill -USR1 $1; sleep 600", os.getpid()))
     finally:
         signal.set_wakeup_fd(-1)
+
+
+def kernel_action(number: int) -> list[int]:
+    """What the kernel does at the signal: the function, its flags and its mask."""
+    action = ffi.new("uint64_t[4]")
+    assert lib.sup_read_action(number, action) == 0
+    return list(action)
+
+
+async def test_a_handler_in_native_code_above_one_of_pythons_stays_where_it_is() -> None:
+    """faulthandler.register, which Python's own table does not know of."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    faulthandler.register(signal.SIGUSR1, chain=True)
+    try:
+        action = kernel_action(signal.SIGUSR1)
+        supervisor.run(["true"])
+        assert kernel_action(signal.SIGUSR1) == action
+        async with supervisor.Supervisor() as sup:
+            await sup.run(["true"])
+        assert kernel_action(signal.SIGUSR1) == action
+    finally:
+        faulthandler.unregister(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_handler_that_installs_another_one_is_obeyed() -> None:
