@@ -84,7 +84,7 @@ class Job:
             reader = PipeReader(streams.ours.pop(stream), lambda size: None)
             streams.copy_to(stream, reader.follow)
             return reader
-        reader = PipeReader(streams.ours.pop(stream), lambda size: self._read(stream, size))
+        reader = PipeReader(streams.ours.pop(stream), lambda size: self._read(stream, size), hangs_up=self._on_terminal)
         account.unread = lambda: reader.unread_bytes
         return reader
 
@@ -328,6 +328,8 @@ class Job:
         self._execution.observer = None  # they hold each other, and the job's input and output are not left to a collection
         if self.stdin is not None:
             self.stdin.abort()  # nobody is left to read it
+        if self.stdout is not None:
+            self.stdout.let_go()
         self._supervisor.forget(self)
 
     def _wake(self) -> None:

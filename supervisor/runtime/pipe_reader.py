@@ -30,11 +30,13 @@ class PipeReader:
     after it; :meth:`close` lets it go.
     """
 
-    def __init__(self, fd: int, counted: Callable[[int], None], limit: int = DEFAULT_LIMIT_BYTES) -> None:
+    def __init__(self, fd: int, counted: Callable[[int], None], limit: int = DEFAULT_LIMIT_BYTES, *, hangs_up: bool = False) -> None:
+        """``hangs_up``: closing a terminal sends SIGHUP to who runs on it, so its end alone does not close it before :meth:`let_go`."""
         os.set_blocking(fd, False)
         self._fd = fd
         self._counted = counted  # is told of every byte read, once
         self._limit = limit
+        self._hangs_up = hangs_up
         self._held = bytearray()
         self._ended = False
         self._large = False
@@ -85,6 +87,17 @@ class PipeReader:
             os.close(fd)
         self._ended = True
 
+    def let_go(self) -> None:
+        """The job is over: nobody is left to be hung up on."""
+        self._hangs_up = False
+        if self._ended:
+            self.close()
+
+    def _end(self) -> None:
+        self._ended = True
+        if not self._hangs_up:
+            self.close()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -116,7 +129,7 @@ class PipeReader:
             if data:
                 self._counted(len(data))
                 return data
-            self.close()
+            self._end()
         return b""
 
     def _enlarge(self) -> None:
@@ -176,12 +189,16 @@ class PipeReader:
             except BlockingIOError:
                 await self._readable()
                 continue
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                size = 0
             if size >= FULL_BYTES and not self._large:
                 self._enlarge()
             if size:
                 self._counted(size)
                 return size
-            self.close()
+            self._end()
         return 0
 
     async def readexactly(self, n: int) -> bytes:

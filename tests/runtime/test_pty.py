@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -60,6 +61,46 @@ async def test_closing_the_input_is_the_end_of_file_for_a_reader_of_lines(text: 
         assert await job.stdout.readline() == b"ready\r\n"
         stdout, stderr = await asyncio.wait_for(job.communicate(text), 20)
     assert stdout is not None and int(stdout) == len(text) and stderr is None
+
+
+CLOSES_ITS_STREAMS = (
+    "import os, signal, sys\nos.write(1, b'done\\n')\nfor fd in range(3): os.close(fd)\nos.read(int(sys.argv[1]), 1)\nos._exit(7)"
+)
+
+
+@pytest.mark.usefixtures("holder")
+@pytest.mark.parametrize("into", [False, True], ids=["read", "readinto"])
+async def test_reading_a_terminal_to_its_end_hangs_up_on_nobody(into: bool) -> None:
+    """Programs close their streams before they exit: that is the end of the output, and no reason for SIGHUP."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(python(CLOSES_ITS_STREAMS, read_end), pty=True, pass_fds=[read_end])
+        os.close(read_end)
+        assert job.stdin is not None and job.stdout is not None
+        job.stdin.close()
+        buffer = bytearray(100)
+        if into:
+            got = b""
+            while size := await job.stdout.readinto(buffer):
+                got += buffer[:size]
+        else:
+            got = await job.stdout.read()
+        assert got == b"done\r\n" and job.stdout.at_eof()
+        os.write(write_end, b"x")
+        os.close(write_end)
+        assert (await job.wait()).exit.code == 7
+        await asyncio.sleep(0)
+        assert job.stdout.fileno() == -1, "closed with the job"
+
+
+async def test_closing_a_terminal_hangs_up() -> None:
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(sh("echo ready; exec sleep 60"), pty=True)
+        assert job.stdin is not None and job.stdout is not None
+        assert await job.stdout.readline() == b"ready\r\n"
+        job.stdin.close()
+        job.stdout.close()
+        assert (await job.wait()).exit.signal == 1
 
 
 async def test_ctrl_c_ends_the_foreground_program() -> None:
