@@ -29,6 +29,8 @@ class Terminal:
         self._watch: Any = None
         self._engine: Engine | None = None
         self._held = b""
+        self._inside_line = self._ended = False
+        self._always = -1  # readable like our standard input where that is a plain file, which nobody can be woken by
         self.token = 0
         self.copy_size()
 
@@ -52,22 +54,18 @@ class Terminal:
         self.token = engine.new_token()
         try:
             self._watch = engine.watch_ready(self.token, 0)
-        except OSError:
-            self._watch = None  # a plain file: nothing is typed, the job sees the end at once
-            self._end_of_input()
+        except PermissionError:
+            self._always = os.eventfd(1, os.EFD_CLOEXEC)
+            self._watch = engine.watch_ready(self.token, self._always)
 
     def release(self) -> None:
         """The job has its side now."""
         self.pty.release()
 
     def on_keys(self) -> None:
-        """Our standard input is readable: hand it on. What the job does not take yet is held back."""
+        """Our standard input is readable: hand it on. What the job does not take yet is held back, the end of the input too."""
         if not self._held:
-            self._held = os.read(0, KEYS_AT_ONCE)
-            if not self._held:
-                self._stop_reading()
-                self._end_of_input()
-                return
+            self._held = self._next()
         poller = select.poll()
         poller.register(self.pty.master, select.POLLOUT)
         if poller.poll(PATIENCE_MS):
@@ -75,12 +73,19 @@ class Terminal:
                 self._held = self._held[os.write(self.pty.master, self._held) :]
             except BlockingIOError:
                 pass
+        if self._ended and not self._held:
+            self._stop_reading()
 
-    def _end_of_input(self) -> None:
+    def _next(self) -> bytes:
         try:
-            os.write(self.pty.master, END_OF_INPUT)
-        except OSError:
-            pass
+            keys = os.read(0, KEYS_AT_ONCE)
+        except OSError:  # our terminal is gone, or it is a directory
+            keys = b""
+        if not keys:
+            self._ended = True
+            return END_OF_INPUT * (2 if self._inside_line else 1)  # the first ends the line, as a key does
+        self._inside_line = keys[-1:] != b"\n"
+        return keys
 
     def _stop_reading(self) -> None:
         if self._watch is not None and self._engine is not None:
@@ -90,6 +95,9 @@ class Terminal:
     def close(self) -> None:
         """Put our terminal back as it was and let both sides go."""
         self._stop_reading()
+        if self._always >= 0:
+            os.close(self._always)
+            self._always = -1
         if self._saved is not None:
             termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
             self._saved = None

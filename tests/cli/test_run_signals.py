@@ -325,6 +325,24 @@ def test_pty_under_limits_ends_like_any_other_job() -> None:
 
 @pytest.mark.requires("tty")
 @pytest.mark.usefixtures("holder")
+@pytest.mark.parametrize("source", ["pipe", "file"])
+@pytest.mark.parametrize(
+    "text", [b"", b"one\ntwo\n", b"no end of line", b"%060d\n" % 0 * 3000], ids=["nothing", "lines", "inside a line", "much"]
+)
+def test_pty_hands_the_whole_of_its_input_on_and_its_end(text: bytes, source: str, tmp_path: Path) -> None:
+    """Also when the last line has no end, and when the command takes its time to read."""
+    command = [RINGFENCE, "run", "--pty", "--wall-time-max=15s", "sh", "-c", "stty -echo; echo ready; sleep 0.2; exec wc -c"]
+    (tmp_path / "input").write_bytes(text)
+    with (
+        (tmp_path / "input").open("rb") as file,
+        subprocess.Popen(command, stdin=file if source == "file" else subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        said, _ = process.communicate(text if source == "pipe" else None, timeout=PATIENCE)
+    assert process.returncode == 0 and int(said.split()[-1]) == len(text)
+
+
+@pytest.mark.requires("tty")
+@pytest.mark.usefixtures("holder")
 def test_pty_without_a_terminal_of_our_own_works_in_a_pipe() -> None:
     """Input and its end arrive; output comes as a terminal writes it."""
     done = subprocess.run([RINGFENCE, "run", "--pty", "cat"], input=b"typed\n", capture_output=True, check=False, timeout=PATIENCE)
