@@ -193,6 +193,9 @@ class PipeReader:
                 if error.errno != errno.EIO:
                     raise
                 size = 0
+            if not size and self._rest:
+                size = min(len(view), len(self._rest))
+                view[:size], self._rest = self._rest[:size], self._rest[size:]
             if size >= FULL_BYTES and not self._large:
                 self._enlarge()
             if size:
