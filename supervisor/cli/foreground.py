@@ -108,10 +108,8 @@ def inherited_descriptors() -> tuple[int, ...]:
 
 def print_text(text: str) -> None:
     """Write it and a line end to standard output; raises :class:`ConfigError` when that cannot be."""
-    raw = (text + "\n").encode("utf-8", "surrogateescape")
     try:
-        while raw:
-            raw = raw[os.write(1, raw) :]
+        write_whole(1, (text + "\n").encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise ConfigError(f"standard output: {error.strerror}") from None
 
@@ -119,6 +117,19 @@ def print_text(text: str) -> None:
 def complain(text: str, name: str = "ringfence") -> None:
     """Say one line on standard error, if anybody listens."""
     try:
-        os.write(2, f"{name}: {text}\n".encode("utf-8", "backslashreplace"))
+        write_whole(2, f"{name}: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass
+
+
+def write_whole(fd: int, raw: bytes) -> None:
+    """All of it, also where a command that shared the stream has left it non-blocking (ssh and Node do)."""
+    while raw:
+        try:
+            raw = raw[os.write(fd, raw) :]
+        except BlockingIOError:
+            import select
+
+            poller = select.poll()
+            poller.register(fd, select.POLLOUT)
+            poller.poll()

@@ -13,7 +13,7 @@ from typing import Any
 import facts
 import pytest
 from command import run, start
-from programs import RINGFENCE, sh
+from programs import RINGFENCE, python, sh
 from waiting import PATIENCE, eventually, wait_dead
 
 
@@ -247,3 +247,20 @@ def test_appending_standard_output_stays_appending(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
     closed(f'"$1" run --output-max=1M echo after >> {tmp_path}/log')
     assert (tmp_path / "log").read_text() == "before\nafter\n"
+
+
+LEAVES_IT_NON_BLOCKING = (
+    "import fcntl, os\n"
+    "fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK | os.O_WRONLY)\n"
+    "try:\n  while True: os.write(1, b'\\n' * 4096)\nexcept BlockingIOError: pass"
+)
+
+
+def test_a_command_that_leaves_our_standard_output_non_blocking_and_full_costs_nothing() -> None:
+    """The outcome waits for the reader, as it would have without that."""
+    with start("run", "--result", "-", *python(LEAVES_IT_NON_BLOCKING), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        assert json.loads(process.stdout.read())["verdict"] == "ok"
+    assert process.returncode == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, inherited_descriptors, print_text
+from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, inherited_descriptors, print_text, write_whole
 from supervisor.errors import ConfigError, SupervisorError, UnsupportedError
 from supervisor.kernel.box import Box
 from supervisor.kernel.state_directory import state_directory
@@ -236,7 +236,7 @@ class _Command:
                 complain(str(error), "isolate")
                 status = BROKEN
         if not self._options.silent or result.status == BROKEN:
-            os.write(2, f"{result.line}\n".encode("utf-8", "backslashreplace"))
+            write_whole(2, f"{result.line}\n".encode("utf-8", "backslashreplace"))
         return status
 
     def _say(self, text: str) -> None:

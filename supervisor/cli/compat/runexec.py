@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, print_text
+from supervisor.cli.foreground import Foreground, complain, fill_closed_streams, print_text, write_whole
 from supervisor.errors import ConfigError, SupervisorError, UnsupportedError
 from supervisor.model.runexec_options import RunexecOptions, parse_runexec
 from supervisor.model.runexec_result import format_runexec
@@ -215,7 +215,7 @@ class _Run:
             from datetime import datetime
 
             now = datetime.now()
-            os.write(2, f"{now:%Y-%m-%d %H:%M:%S},{now.microsecond // 1000:03d} - INFO - {text}\n".encode("utf-8", "surrogateescape"))
+            write_whole(2, f"{now:%Y-%m-%d %H:%M:%S},{now.microsecond // 1000:03d} - INFO - {text}\n".encode("utf-8", "surrogateescape"))
 
     def _remove_temporary(self) -> None:
         if self._temporary and self._options.cleanup:
