@@ -296,7 +296,10 @@ static int end_tree(struct sup_notice *ended)
             return 0;
         nap();
     }
-    return signal_tree(SIG_KILL, 0);
+    int left = signal_tree(SIG_KILL, 0);
+    if (main_pid != 0)
+        ended->detail = -1; /* how it ends nobody knows */
+    return left > 0 ? left : 1; /* who may not be signalled, as another user's, is left as well */
 }
 
 /* ---- starting ---- */

@@ -18,14 +18,21 @@ def adopt() -> None:
 
 
 def end_strays() -> int:
-    """Kill and reap every child of this process until none comes any more; returns how many there were."""
-    ended = 0
+    """Kill and reap every child of this process until none comes any more; returns how many there were.
+
+    One that we may not kill, because it is another user's by now, is left.
+    """
+    ended, left = 0, set[int]()
     for _ in range(ROUNDS):
-        children = [int(pid) for task in os.listdir("/proc/self/task") for pid in _children(task)]
+        children = {int(pid) for task in os.listdir("/proc/self/task") for pid in _children(task)} - left
         if not children:
             break
         for pid in children:
-            os.kill(pid, SIGKILL)  # ours and not yet reaped, so the number is still theirs
+            try:
+                os.kill(pid, SIGKILL)  # ours and not yet reaped, so the number is still theirs
+            except PermissionError:
+                left.add(pid)
+                continue
             os.waitpid(pid, 0)
             ended += 1
     return ended

@@ -211,7 +211,7 @@ class HelperTree:
         for pid in [*self.members(), self.helper_pid]:
             try:
                 os.kill(pid, SIGKILL)
-            except ProcessLookupError:
+            except (ProcessLookupError, PermissionError):  # it has ended, or is another user's by now
                 continue
 
     def cpu_ns(self) -> int | None:

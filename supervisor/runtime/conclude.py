@@ -83,7 +83,8 @@ def conclude(
         error = StartError(stage="helper", errno=3, message="the init helper was killed, so the job's end is not known")
         end.unreaped = True
     elif end.unreaped:
-        error = StartError(stage="kill", errno=16, message="a process of the job cannot be killed; it is left to a later sweep")
+        fate = "is left to a later sweep" if cgroup is not None else "lives on"
+        error = StartError(stage="kill", errno=16, message=f"a process of the job cannot be killed; it {fate}")
     usage = Usage(**reading.usage)
     changes = _changes(end, spec, tree)
     finding = classify(

@@ -72,7 +72,7 @@ class End:
 
     def take_notice(self, notice: Any) -> None:
         """The init helper reaped the main process and ended its tree (ENDED)."""
-        self.exit = _exit(notice.code, notice.detail)
+        self.exit = _exit(notice.code, notice.detail) if notice.detail >= 0 else None  # it could not be ended
         self.ended_ns = notice.time_ns
         self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
         self.main_maxrss_kib, self.main_minor_faults = notice.maxrss_kib, notice.minor_faults
