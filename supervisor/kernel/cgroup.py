@@ -100,7 +100,7 @@ class Cgroup:
         for pid in self.members():
             try:
                 os.kill(pid, SIGKILL)
-            except ProcessLookupError:
+            except (ProcessLookupError, PermissionError):  # it has ended, or is another user's by now
                 continue
         try:
             self.freeze(False)

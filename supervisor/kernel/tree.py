@@ -75,7 +75,7 @@ class CgroupTree:
         for pid in self.cgroup.members():
             try:
                 os.kill(pid, signal)
-            except ProcessLookupError:
+            except (ProcessLookupError, PermissionError):
                 continue
 
     def cpu_ns(self) -> int | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -230,6 +231,25 @@ def test_kill_one_by_one_does_it_too(cgroup: Cgroup) -> None:
     processes = [sleeper(cgroup) for _ in range(5)]
     cgroup._kill_each()
     assert [process.wait(10) for process in processes] == [-9] * 5
+
+
+def test_kill_one_by_one_passes_over_who_may_not_be_killed(cgroup: Cgroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another user's: the others are killed, and nobody stays frozen."""
+    processes = [sleeper(cgroup) for _ in range(3)]
+    refusing, kill = processes[1].pid, os.kill
+
+    def refuse(pid: int, number: int) -> None:
+        if pid == refusing:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        kill(pid, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", refuse)
+        cgroup._kill_each()
+    assert [processes[n].wait(10) for n in (0, 2)] == [-9] * 2
+    eventually(lambda: not cgroup.is_frozen())
+    cgroup.kill()
+    assert processes[1].wait(10) == -9
 
 
 def test_freeze_stops_and_thaw_continues(cgroup: Cgroup) -> None:
