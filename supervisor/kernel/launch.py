@@ -9,7 +9,7 @@ from supervisor.kernel import native
 from supervisor.kernel.native import ffi, lib
 from supervisor.kernel.pack import pack, put_sources
 from supervisor.kernel.streams import high
-from supervisor.model.hooks import ALL_SIGNALS, Hook, stdio_hooks
+from supervisor.model.hooks import Hook, stdio_hooks
 from supervisor.model.value import replace
 
 TYPE_CHECKING = False
@@ -66,6 +66,7 @@ def _with_parent(hooks: tuple[Hook, ...], parent: int) -> tuple[Hook, ...]:
 
 
 KEEP: Final = 1  # of the capabilities hook: keep them across exec
+SIGCHLD_BIT: Final = 1 << 16  # who ignores it learns of no end
 
 
 def _job_block(plan: LaunchPlan) -> bytes:
@@ -86,11 +87,12 @@ _job_blocks: dict[int, tuple[LaunchPlan, bytes]] = {}
 
 def _helper_block(plan: LaunchPlan, sources: Mapping[int, int], control: int, memory: int, program_fd: int) -> bytes:
     kept = [hook for hook in plan.hooks if hook.stage in ("pass_fd", "terminal")]
+    default = next(hook.a for hook in plan.hooks if hook.stage == "signals")  # the others stay ignored, and the job inherits that
     confined = plan.setup_count > 0  # then the namespaces are the helper's, and the cgroup steps are done for it
     used = {0, 1, 2, program_fd, control, memory, *sources.values(), *(hook.arg for hook in kept)}
     payload = next(fd for fd in range(3, 4 + len(used)) if fd not in used) if plan.cgroup_payload and plan.cgroup_steps else 0
     hooks = (
-        Hook(stage="signals", text="", a=-1, b=-1),  # default, and blocked: the helper reads signals from a descriptor
+        Hook(stage="signals", text="", a=default | SIGCHLD_BIT, b=-1),  # blocked: the helper reads SIGCHLD from a descriptor
         *stdio_hooks(sources),
         Hook(stage="close_fds", text=""),
         *(Hook(stage="pass_fd", text="", arg=fd) for fd in (control, memory, *(hook.arg for hook in kept))),
@@ -165,9 +167,6 @@ class HelperLaunch:
         for fd in self._theirs:
             os.close(fd)
         self._theirs.clear()
-
-
-assert ALL_SIGNALS == (1 << 64) - 1  # the helper's hook above says it as -1, the same 64 bits
 
 
 def _remove_cgroup(child: Any, block: bytes, cgroup_root_fd: int, job: int) -> None:

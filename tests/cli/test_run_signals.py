@@ -323,6 +323,19 @@ def test_pty_under_limits_ends_like_any_other_job() -> None:
         assert screen.wait() == 5
 
 
+@pytest.mark.usefixtures("holder")
+@pytest.mark.parametrize("sandbox", ["none", "basic"])
+def test_what_we_were_started_to_ignore_the_command_ignores(sandbox: str) -> None:
+    """nohup: the signal goes to the whole process group, the command's process among them."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    command = [RINGFENCE, "run", "--sandbox", sandbox, "--", "grep", "SigIgn", "/proc/self/status"]
+    done = subprocess.run(command, preexec_fn=ignore, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert int(done.stdout.split()[1], 16) == 1 << (signal.SIGHUP - 1), done.stderr
+
+
 @pytest.mark.requires("tty")
 @pytest.mark.usefixtures("holder")
 @pytest.mark.parametrize("source", ["pipe", "file"])
