@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal itself imports enum
 import os
 
 from supervisor.errors import ConfigError
@@ -13,11 +14,14 @@ from supervisor.runtime.oneshot import run_execution
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Final
 
     from supervisor.model.outcome import Outcome
     from supervisor.model.spec import JobSpec
     from supervisor.runtime.oneshot import Ground
+
+
+SIGCHLD: Final = 17
 
 
 class Foreground:
@@ -29,6 +33,7 @@ class Foreground:
         Raises :class:`ConfigError`, :class:`UnsupportedError` and OSError; nothing is left open then.
         """
         self.engine = Engine()
+        _signal.signal(SIGCHLD, _signal.SIG_DFL)  # a caller may have left it ignored, and then nobody can wait for a child
         try:
             plan, host = ground.plan(spec)
             ground.grant(plan)

@@ -324,6 +324,17 @@ def test_pty_under_limits_ends_like_any_other_job() -> None:
 
 
 @pytest.mark.usefixtures("holder")
+def test_a_caller_that_ignores_the_ends_of_its_children_costs_nothing() -> None:
+    """SIGCHLD ignored is inherited, and the kernel would keep no exit status for us."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    done = subprocess.run([RINGFENCE, "run", "sh", "-c", "exit 7"], preexec_fn=ignore, check=False, timeout=PATIENCE)
+    assert done.returncode == 7
+
+
+@pytest.mark.usefixtures("holder")
 @pytest.mark.parametrize("sandbox", ["none", "basic"])
 def test_what_we_were_started_to_ignore_the_command_ignores(sandbox: str) -> None:
     """nohup: the signal goes to the whole process group, the command's process among them."""
