@@ -73,12 +73,7 @@ class HeldSignals:
         try:
             self._handlers.look()
             for number, handler in self._handlers.own.items():
-                action = self._actions[number] = ffi.new("uint64_t[4]")
-                lib.sup_read_action(number, action)
-                self._own[number] = handler
-                before = _signal.signal(number, self._note)
-                if before is not handler:
-                    self._replaced(number, before)
+                self._hold(number, handler)
         except BaseException as error:  # of a handler that was not held yet
             raise self._put_back() or error from None
         return self
@@ -90,6 +85,21 @@ class HeldSignals:
         finally:
             if self._own and (trouble := self._put_back()) is not None:
                 raise trouble
+
+    def _hold(self, number: int, handler: Any) -> None:
+        action = self._actions[number] = ffi.new("uint64_t[4]")
+        lib.sup_read_action(number, action)
+        self._own[number] = handler
+        before = _signal.signal(number, self._note)
+        if before is not handler:
+            self._replaced(number, before)
+
+    def _hold_new(self) -> None:
+        """What a handler has installed, such as another one for the next time, is held like the others."""
+        for number in NUMBERS:
+            handler = _signal.getsignal(number)
+            if callable(handler) and handler != self._note:
+                self._hold(number, handler)
 
     def _replaced(self, number: int, before: Any) -> None:
         """It was not what was there at the last look."""
@@ -134,7 +144,11 @@ class HeldSignals:
         """Run the handlers of what came, in its order. Raises what they raise; what came behind waits for the next call."""
         while self._noted:
             number = self._noted.pop(0)
-            self._own[number](number, sys._getframe())
+            try:
+                self._own[number](number, sys._getframe())
+            finally:
+                if self._holding:
+                    self._hold_new()
 
     def forked(self) -> None:
         """In the child of a fork: what came was for the parent, and handlers run at once."""

@@ -276,6 +276,34 @@ def test_a_handler_that_installs_another_one_is_obeyed() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_handler_that_a_handler_has_installed_is_held_as_well() -> None:
+    """The first Ctrl-C asks, the second forces: what the second raises leaves nothing either."""
+
+    def first(*_: object) -> None:
+        signal.signal(signal.SIGALRM, second)
+
+    def second(*_: object) -> None:
+        raise Raised
+
+    before = signal.getsignal(signal.SIGALRM)
+    generator, raised = random.Random(20261130), 0
+    try:
+        for _ in range(150):
+            signal.signal(signal.SIGALRM, first)
+            signal.setitimer(signal.ITIMER_REAL, 1e-3, generator.uniform(1e-3, 6e-3))
+            try:
+                supervisor.run(["sleep", "0.004"])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Raised:
+                raised += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert raised > 20
+
+
 def test_a_handler_that_was_installed_just_now_is_put_back_and_no_other() -> None:
     """Who holds signals often does not look at every one each time."""
     handlers = Handlers()
