@@ -238,8 +238,10 @@ class Job:
         """Ask the job to end, kill its tree after ``grace`` (the specification's by default), wait for the outcome.
 
         ``signal``: sent instead of the specification's ``kill_signal``. A paused job is resumed so that it can react.
-        Cancelling the call does not take the request back.
+        Cancelling the call does not take the request back. Raises :class:`ConfigError` for what is no signal, before anything is done.
         """
+        if signal is not None and not (isinstance(signal, int) and 1 <= signal <= 64):
+            raise ConfigError(f"signal: must lie between 1 and 64, not {signal!r}")
         return await self._stop(self._execution.spec.kill_grace_ns if grace is None else grace_ns(grace), signal)
 
     def owns(self, pid: int) -> bool:

@@ -65,6 +65,17 @@ async def test_leaving_on_an_exception_kills_at_once_and_the_exception_goes_on()
         line.wait_closed(timeout=1)
 
 
+@pytest.mark.parametrize("number", [0, -1, 65, "TERM", 2**40])
+async def test_what_is_no_signal_is_refused_and_the_job_runs_on(number: Any) -> None:
+    """It is not on its way to its end, with nobody who ends it."""
+    async with Supervisor() as sup:
+        job = await sup.start(["sleep", "60"])
+        with pytest.raises(ConfigError, match="signal"):
+            await job.terminate(signal=number)
+        assert job.state == "running"
+        assert (await job.terminate(signal=10)).exit.signal == 10
+
+
 async def test_cancelling_run_kills_the_job_before_the_cancellation_goes_on() -> None:
     """asyncio.timeout around sup.run leaves nothing running."""
     with Line() as line:
