@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRIES_MAX: Final = 64
 _OPENED: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK  # a FIFO does not block, nor does a lease
 _NAMED: Final = os.O_CLOEXEC | os.O_NOFOLLOW  # all that openat2 takes beside O_PATH, which opens nothing
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_beneath(top_fd: int, path: str, flags: int, mode: int = 0) -> int:
@@ -94,6 +95,105 @@ class Walk:
     def _leave_out(self, parts: tuple[str, ...], reason: str) -> None:
         self.complete = False
         self.unread["/".join(parts) or "."] = reason
+
+
+def each_below(top_fd: int) -> Iterator[tuple[int, str, os.stat_result]]:
+    """Everything below a directory, however deep: the descriptor of its directory, its name and its stat; a directory before what is in it.
+
+    One descriptor and no recursion, for a job makes trees deeper than either lasts. The way back up is "..", which must be the
+    directory we came from. Passes over directories that may not be read or searched. Raises OSError, ESTALE for a directory that
+    was moved meanwhile.
+    """
+    above: list[tuple[tuple[int, int], list[str]]] = []
+    fd = os.open(".", _FOLDER, dir_fd=top_fd)
+    try:
+        while True:
+            folders = []
+            for name in os.listdir(fd):
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                yield fd, name, status
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(name)
+            above.append((_identity(fd), folders))
+            while True:
+                folders = above[-1][1]
+                if not folders:
+                    above.pop()
+                    if not above:
+                        return
+                    fd = _moved(fd, "..")
+                    if _identity(fd) != above[-1][0]:
+                        raise OSError(errno.ESTALE, "a directory was moved meanwhile")
+                    continue
+                try:
+                    fd = _moved(fd, folders.pop())
+                except PermissionError:
+                    continue
+                break
+    finally:
+        os.close(fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _moved(fd: int, name: str) -> int:
+    """The descriptor of a neighbouring directory instead of this one, which is closed. Raises OSError and leaves it open."""
+    there = os.open(name, _FOLDER, dir_fd=fd)
+    try:
+        os.stat(".", dir_fd=there)  # who may only list it has no way back up
+    except BaseException:
+        os.close(there)
+        raise
+    os.close(fd)
+    return there
+
+
+def empty(top_fd: int) -> None:
+    """Remove everything below, however deep: a directory in a directory is first moved to the top, so nothing recurses.
+
+    Follows no link. Raises OSError.
+    """
+    while names := os.listdir(top_fd):
+        for name in names:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=top_fd, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=top_fd)
+                continue
+            unlock(top_fd, name)
+            fd = os.open(name, _FOLDER, dir_fd=top_fd)
+            try:
+                for below in os.listdir(fd):
+                    if stat.S_ISDIR(os.stat(below, dir_fd=fd, follow_symlinks=False).st_mode):
+                        unlock(fd, below)  # its entry for what lies above is rewritten, so it must be writable
+                        os.rename(below, f"{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top_fd)
+                    else:
+                        os.unlink(below, dir_fd=fd)
+            finally:
+                os.close(fd)
+            os.rmdir(name, dir_fd=top_fd)
+
+
+def unlock(folder_fd: int, name: str) -> None:
+    """Make a directory ours to change, whatever mode the job left it in."""
+    if os.geteuid() == 0:
+        return
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | _NAMED, dir_fd=folder_fd)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with everything in it, as :func:`empty` does. Raises OSError, also for a link."""
+    fd = os.open(path, _FOLDER)
+    try:
+        empty(fd)
+    finally:
+        os.close(fd)
+    os.rmdir(path)
 
 
 def kind_of(mode: int) -> str:

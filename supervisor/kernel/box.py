@@ -9,6 +9,7 @@ import os
 import stat
 
 from supervisor.errors import BusyError, ConfigError
+from supervisor.kernel.beneath import each_below, remove_tree, unlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,27 +67,34 @@ class Box:
 
     def remove(self) -> None:
         """Take everything away; nothing is done for a box that is not there. Raises OSError."""
-        import shutil
-
         os.ftruncate(self._fd, 0)
         self.initialized = False
         if os.path.lexists(self.path):
-            shutil.rmtree(self.path)  # follows no link (its attacks are avoided by directory descriptors)
+            remove_tree(self.path)
 
     def hand_over(self, owner: tuple[int, int] | None, keep_special: bool) -> None:
         """Make the whole tree ``owner``'s (None: leave it) and, unless ``keep_special``, remove all but files and directories.
 
         No link is followed, whatever the program that worked here made of the tree. Raises OSError.
         """
-        for _, folders, files, folder_fd in os.fwalk(self.inside, follow_symlinks=False):
-            for name in (*folders, *files):
-                mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
-                if not (keep_special or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        above_fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            unlock(above_fd, "box")  # the program may have taken its mode away
+            top_fd = os.open("box", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above_fd)
+        finally:
+            os.close(above_fd)
+        try:
+            for folder_fd, name, status in each_below(top_fd):
+                if not (keep_special or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                    if owner is None:
+                        os.fchmod(folder_fd, 0o700)  # ours, whatever mode the program left it in
                     os.unlink(name, dir_fd=folder_fd)
                 elif owner is not None:
                     os.chown(name, *owner, dir_fd=folder_fd, follow_symlinks=False)
             if owner is not None:
-                os.fchown(folder_fd, *owner)
+                os.fchown(top_fd, *owner)
+        finally:
+            os.close(top_fd)
 
     def make_temporary(self, name: str, owner: tuple[int, int] | None) -> None:
         """Make ``name`` below the box's ``tmp``, which programs cannot reach but through a bind of one such directory. Raises OSError."""

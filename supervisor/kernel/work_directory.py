@@ -7,7 +7,7 @@ import os
 import stat
 
 from supervisor.errors import ConfigError
-from supervisor.kernel.beneath import Walk, kind_of, open_beneath
+from supervisor.kernel.beneath import Walk, empty, kind_of
 from supervisor.kernel.collect import collect, make_folders
 from supervisor.model.changes import Look, Seen
 from supervisor.model.transfer import parse_files
@@ -103,7 +103,7 @@ class WorkDirectory:
             return ""
         try:
             if self.is_own:
-                _empty(self.fd)
+                empty(self.fd)
                 os.rmdir(self.path)
         except OSError as error:
             return f"the work directory {self.path} is still there: {error.strerror}"
@@ -134,35 +134,3 @@ def _write(fd: int, content: Any) -> None:
     left = memoryview(content).cast("B")
     while left:
         left = left[os.write(fd, left) :]
-
-
-def _empty(top_fd: int) -> None:
-    """Remove everything below, however deep: a directory in a directory is first moved to the top, so nothing recurses."""
-    while names := os.listdir(top_fd):
-        for name in names:
-            if not stat.S_ISDIR(os.stat(name, dir_fd=top_fd, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=top_fd)
-                continue
-            _unlock(top_fd, name)
-            fd = open_beneath(top_fd, name, _FOLDER)
-            try:
-                for below in os.listdir(fd):
-                    if stat.S_ISDIR(os.stat(below, dir_fd=fd, follow_symlinks=False).st_mode):
-                        _unlock(fd, below)  # its entry for what lies above is rewritten, so it must be writable
-                        os.rename(below, f"{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top_fd)
-                    else:
-                        os.unlink(below, dir_fd=fd)
-            finally:
-                os.close(fd)
-            os.rmdir(name, dir_fd=top_fd)
-
-
-def _unlock(folder_fd: int, name: str) -> None:
-    """Make a directory ours to change, whatever mode the job left it in."""
-    if os.geteuid() == 0:
-        return
-    fd = open_beneath(folder_fd, name, os.O_PATH | os.O_DIRECTORY)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", 0o700)
-    finally:
-        os.close(fd)

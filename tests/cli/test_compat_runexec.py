@@ -94,6 +94,14 @@ def test_a_run_has_fresh_places_for_its_files_and_no_input(tmp_path: Path) -> No
     assert (tmp_path / "log").read_text().splitlines()[-1] == "ours"
 
 
+def test_a_home_deeper_than_the_stack_does_not_cost_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    dig = "import os; os.chdir(os.environ['HOME']); [(os.mkdir('d'), os.chdir('d')) for _ in range(3000)]"
+    results, done = runexec(tmp_path, "--", *python(dig))
+    assert results["returnvalue"] == "0" and done.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
 def test_a_run_that_cannot_start_failed(tmp_path: Path) -> None:
     results, done = runexec(tmp_path, "/nonexistent/program")
     assert (results, done.returncode) == ({"terminationreason": "failed"}, 0)

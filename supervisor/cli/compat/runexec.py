@@ -219,9 +219,12 @@ class _Run:
 
     def _remove_temporary(self) -> None:
         if self._temporary and self._options.cleanup:
-            import shutil
+            from contextlib import suppress
 
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            from supervisor.kernel.beneath import remove_tree
+
+            with suppress(OSError):
+                remove_tree(self._temporary)
 
 
 def _joined(argv: tuple[str, ...]) -> str:
