@@ -471,11 +471,12 @@ static int watch(int signal_fd, struct sup_notice *ended)
     }
 }
 
-/* Every signal waits in a descriptor: a hostile job of the same user cannot make us do anything by one. */
+/* Every signal waits in a descriptor: a hostile job of the same user cannot make us do anything by one. Process 1 blocks no more than
+ * it reads: the kernel drops what it has no handler for, but would queue what is blocked, at the cost of its user. */
 static long block_signals(void)
 {
-    uint64_t all = ~0ull, child = 1ull << (SUP_SIGCHLD - 1);
-    sup_sys4(__NR_rt_sigprocmask, 2, &all, 0, 8);
+    uint64_t child = 1ull << (SUP_SIGCHLD - 1), all = ~0ull;
+    sup_sys4(__NR_rt_sigprocmask, 2, is_process_1 ? &child : &all, 0, 8);
     return sup_sys4(__NR_signalfd4, -1, &child, 8, O_CLOEXEC | O_NONBLOCK);
 }
 

@@ -102,6 +102,7 @@ static int hook_fits(const struct sup_plan *plan, const struct sup_hook *hook)
     case SUP_STAGE_SECCOMP: return programs_fit(hook);
     case SUP_STAGE_CPU_AFFINITY: return hook->data_len != 0 && hook->data_len % 8 == 0;
     case SUP_STAGE_PROC: return hook->arg >= 0 && texts_fit(plan, hook, (uint32_t)hook->arg, 0);
+    case SUP_STAGE_USER_NAMESPACES: return hook->arg >= 0 && texts_fit(plan, hook, 2 * (uint32_t)hook->arg, 0);
     case SUP_STAGE_USER_MAP:
     case SUP_STAGE_ROOT:
     case SUP_STAGE_PLACE:

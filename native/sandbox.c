@@ -38,16 +38,22 @@ long hook_user_map(const struct sup_launch *launch, const struct sup_hook *hook)
     return r < 0 ? r : write_file("/proc/self/gid_map", groups, sup_text_length(groups));
 }
 
-/* No further user namespaces below this one (a sysctl of each user namespace, Linux 4.9): with one of its own a job would have
- * all the kernel's privileged code before it. And no keys of whoever started us. Where the surroundings have made sysctls
- * read-only the system call filter holds alone. */
+/* arg: how many sysctls of this user namespace follow (Linux 4.9); data: the path and the text of each. No further user namespaces
+ * below this one: with one of its own a job would have all the kernel's privileged code before it. And no keys of whoever started
+ * us. Where the surroundings have made sysctls read-only the system call filter holds alone. */
 long hook_user_namespaces(const struct sup_launch *launch, const struct sup_hook *hook)
 {
-    (void)launch;
-    (void)hook;
     sup_sys5(__NR_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, 0, 0, 0, 0);
-    long r = write_file("/proc/sys/user/max_user_namespaces", "0", 1);
-    return r == -EROFS || r == -ENOENT || r == -EACCES || r == -EPERM ? 0 : r;
+    const char *path = sup_hook_data(launch, hook);
+    long r = 0;
+    for (int n = 0; n < hook->arg && r >= 0; n++) {
+        const char *text = sup_text_after(path);
+        r = write_file(path, text, sup_text_length(text));
+        if (r == -EROFS || r == -ENOENT || r == -EACCES || r == -EPERM)
+            r = 0;
+        path = sup_text_after(text);
+    }
+    return r;
 }
 
 /* Bring the loopback interface of the new network namespace up. */

@@ -48,6 +48,11 @@ SYSTEM: Final = tuple(
 NETWORK_SYSTEM: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/services", "/etc/protocols")
 LANDLOCK_VERSION: Final = 1  # LANDLOCK_CREATE_RULESET_VERSION
 CAP_SYS_ADMIN: Final = 21
+#: Counts that a user namespace may have less of, and where the host's own limit is. (Those of fanotify are behind the filter.)
+USER_COUNTS: Final = (
+    ("max_inotify_instances", "/proc/sys/fs/inotify/max_user_instances"),
+    ("max_inotify_watches", "/proc/sys/fs/inotify/max_user_watches"),
+)
 
 
 def read_sandbox_facts() -> SandboxFacts:
@@ -65,6 +70,7 @@ def read_sandbox_facts() -> SandboxFacts:
         landlock_abi=max(0, native.landlock_abi()),
         missing=_missing_namespaces(capable),
         hard_rlimits=_hard_rlimits(),
+        user_counts={name: most for name, path in USER_COUNTS if (most := _read_number(path, 0)) > 0},
         system=tuple(places),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.hooks import Hook
+from supervisor.model.limit_kinds import Rlimit
 from supervisor.model.sandbox import BASIC, STRICT
 from supervisor.model.spec import Credentials
 from supervisor.model.units import INFINITY
@@ -16,7 +17,7 @@ from supervisor.model.value import replace, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Final
 
     from supervisor.model.host import Host, SandboxFacts
@@ -55,6 +56,9 @@ PAGE_BYTES: Final = 4096
 SPARE_INODES: Final = 256
 SHM_INODES: Final = 4096
 TERMINALS_MAX: Final = 64
+#: The kernel counts these for the owner of a user namespace, whoever the job is: no job gets more than this part of what they have.
+USER_SHARE: Final = 8
+RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE = 11, 12
 
 # linux/landlock.h
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -85,6 +89,7 @@ class Confinement:
     by_init: bool = False  # the init helper runs setup, as process 1; else the job itself
     user_map: tuple[str, str] | None = None  # uid_map and gid_map that the supervisor writes; None: setup does, or nobody
     drop: tuple[Hook, ...] = ()  # before the user changes
+    rlimits: Mapping[int, Rlimit] = {}  # unless the limits say otherwise
     credentials: Credentials | None = None  # instead of the specification's
     fence: tuple[Hook, ...] = ()  # last but one, before the parent-death signal
     working_directory: str | None = None  # where a job begins that did not say
@@ -214,6 +219,7 @@ def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement
         user_map=user_map,
         by_init=True,
         drop=(cgroup, Hook(stage="bounding_set", text="no capability can be gained")),
+        rlimits={resource: Rlimit(soft=share, hard=share) for resource, share in _rlimit_shares(facts)},
         credentials=Credentials() if user_map is None else Credentials(uid=sandbox.uid, gid=sandbox.gid, groups=()),
         fence=(*_dropped(), *fence),
         working_directory=HOME,
@@ -240,7 +246,11 @@ def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts, own_map: bool) 
     assert sandbox.uid is not None and sandbox.gid is not None
     if own_map:
         yield _user_map(sandbox.uid, sandbox.gid, facts)
-    yield Hook(stage="user_namespaces", text="no further user namespaces, a session keyring of its own")
+    counts = {"max_user_namespaces": 0, **{name: max(1, most // USER_SHARE) for name, most in facts.user_counts.items()}}
+    shares = "".join([f", {name} {count}" for name, count in counts.items() if count])
+    texts = [text for name, count in counts.items() for text in (f"/proc/sys/user/{name}", str(count))]
+    words = f"no further user namespaces, a session keyring of its own{shares}"
+    yield Hook(stage="user_namespaces", text=words, arg=len(counts), data=_texts(*texts))
     if spec.oom_score_adjust is not None:  # inherited by the job, which finds /proc read-only
         text = str(spec.oom_score_adjust)
         yield Hook(stage="oom_score_adjust", text=text, data=text.encode())
@@ -264,6 +274,13 @@ def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts, own_map: bool) 
     yield from _binds(sandbox, facts)
     hidden = 1 if any(overlay.upper is None for overlay in sandbox.overlay) else 0
     yield Hook(stage="pivot", text="the new root becomes the only one, read-only", arg=hidden)
+
+
+def _rlimit_shares(facts: SandboxFacts) -> Iterator[tuple[int, int]]:
+    for resource in (RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE):
+        most = facts.hard_rlimits.get(resource, INFINITY)
+        if most != INFINITY:
+            yield resource, int(most) // USER_SHARE
 
 
 def _user_map(uid: int, gid: int, facts: SandboxFacts) -> Hook:

@@ -136,7 +136,7 @@ def _confined_frame(spec: JobSpec, host: Host) -> Frame:
     confinement = confine(spec, host)
     filtered = _syscall_filter(spec.sandbox, host)
     decided = enforce(spec, inside(host) if confinement.by_init else host)
-    rlimits = decided.rlimits if RLIMIT_CORE in decided.rlimits else {**decided.rlimits, RLIMIT_CORE: NO_CORE}
+    rlimits = {RLIMIT_CORE: NO_CORE, **confinement.rlimits, **decided.rlimits}
     steps, leaf, box = _cgroup_steps(decided, host, for_init=confinement.by_init)
     decided = replace(
         decided,

@@ -50,7 +50,7 @@ FIELDS = [
 HOOK = struct.Struct("=IiqqII")
 STEP = struct.Struct("=III")
 #: Stages whose data are so many texts.
-TEXTS = {"user_map": 2, "root": 2, "terminals": 2, "place": 2, "bind": 2, "overlay": 4, "proc": 1}
+TEXTS = {"user_map": 2, "root": 2, "terminals": 2, "place": 2, "bind": 2, "overlay": 4, "proc": 1, "user_namespaces": 2}
 NAMESPACES = 0x7E020000
 HOOK_STAGES = STAGES[STAGE_NUMBERS["preexec"] + 1 : STAGE_NUMBERS["exec"]]
 
@@ -81,7 +81,7 @@ def fitted(hook: Hook) -> Hook:
         return replace(
             hook,
             data=fitting(hook.stage, hook.data),
-            arg={"proc": 1, "landlock": 24}.get(hook.stage, hook.arg),
+            arg={"proc": 1, "user_namespaces": 1, "landlock": 24}.get(hook.stage, hook.arg),
             b=0 if hook.stage == "tmpfs" else hook.b,
         )
     sizes = (8 * (1 + hook.a % 3), 8 * (hook.b % 3), 8)
@@ -195,7 +195,7 @@ def strings_at(block: bytes, at: int, count: int) -> list[bytes] | None:
 def data_fits(stage: str, arg: int, a: int, b: int, data: bytes) -> bool:
     """A path ends in NUL, arrays hold whole items, texts are as many as they must be, programs are whole instructions."""
     if stage in TEXTS:
-        count = arg if stage == "proc" else TEXTS[stage]
+        count = arg * TEXTS[stage] if stage in ("proc", "user_namespaces") else TEXTS[stage]
         return data.count(b"\0") == count and (data.endswith(b"\0") or not data)
     if stage == "tmpfs":
         return 0 <= b <= 64 and data.count(b"\0") == 2 + b and data.endswith(b"\0") and b"" not in data.split(b"\0")[2:-1]

@@ -13,9 +13,12 @@ from model_strategies import BARE_HOST, FULL_HOST, relaxed
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.confine import NOT_CONFINED, STEPS, Confinement, confine, disk_problem
 from supervisor.model.host import SandboxFacts, SystemPlace
+from supervisor.model.limit_kinds import Rlimit
+from supervisor.model.limits import Limits
 from supervisor.model.plan import explain, make_environment, make_plan
 from supervisor.model.sandbox import Sandbox
 from supervisor.model.spec import Credentials, JobSpec
+from supervisor.model.units import INFINITY
 from supervisor.model.value import replace
 
 SYSTEM = (
@@ -86,6 +89,17 @@ def test_nothing_is_made_below_what_is_shown() -> None:
         "/data/c": 2,
         "/other": 0,
     }
+
+
+def test_a_job_gets_an_eighth_of_what_is_counted_for_its_starter_unless_its_limits_say_otherwise() -> None:
+    facts = replace(FACTS, user_counts={"max_inotify_instances": 128, "max_inotify_watches": 7}, hard_rlimits={11: 4000, 12: INFINITY})
+    made = steps(strict(), facts)
+    names = ("max_user_namespaces", "0", "max_inotify_instances", "16", "max_inotify_watches", "1")
+    assert texts(made, "user_namespaces") == [[f"/proc/sys/user/{name}" if n % 2 == 0 else name for n, name in enumerate(names)]]
+    assert made.rlimits == {11: Rlimit(soft=500, hard=500)}
+    for limits, expected in ((Limits(), 500), (Limits(limit_sigpending=3000), 3000)):
+        plan = make_plan(JobSpec(argv=("true",), sandbox=strict(), limits=limits), replace(HOST, sandbox=facts), make_environment({}))
+        assert [(hook.a, hook.b) for hook in plan.hooks if hook.stage == "rlimit" and hook.arg == 11] == [(expected, expected)]
 
 
 def test_layers_of_overlays_are_named_as_they_are() -> None:

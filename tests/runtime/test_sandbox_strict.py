@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,35 @@ def test_descriptors_and_the_terminal_do_not_come_along() -> None:
     with open(os.devnull) as leaked:
         os.set_inheritable(leaked.fileno(), True)
         assert said(run_strict(code)).splitlines() == ["['0', '1', '2', '3'] True", "none"]  # the 3 lists
+
+
+@pytest.mark.parametrize("user", [None, pytest.param(65534, marks=pytest.mark.requires("root"))])
+def test_what_the_kernel_counts_for_each_user_is_left_to_the_others(user: int | None) -> None:
+    """The owner of the user namespace pays for what a job takes, whoever the job is: root could not watch a file or set a timer."""
+    code = """
+import ctypes, os, signal
+call = ctypes.CDLL(None)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMIN})
+watching = queued = 0
+while call.inotify_init() >= 0: watching += 1
+while call.sigqueue(ctypes.c_int(os.getpid()), signal.SIGRTMIN, ctypes.c_void_p(0)) == 0: queued += 1
+print(watching, queued)
+"""
+    who: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": ()}
+    watching, queued = map(int, said(run_strict(code, limits={**LIMITS, "limit_nofile": 4096}, **who)).split())
+    instances = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    assert 0 < watching <= max(1, instances // 8)
+    assert 0 < queued <= resource.getrlimit(resource.RLIMIT_SIGPENDING)[1] // 8
+
+
+def test_process_1_keeps_no_signals_for_the_job() -> None:
+    code = """
+import ctypes, signal
+call = ctypes.CDLL(None)
+for n in range(1000): call.sigqueue(1, signal.SIGRTMIN, ctypes.c_void_p(0))
+print([line.split()[1] for line in open("/proc/1/status") if line.startswith(("SigPnd", "ShdPnd"))])
+"""
+    assert said(run_strict(code, sandbox=strict(landlock=False))) == str(["0" * 16] * 2)
 
 
 def test_cgroups_show_nothing_of_the_host() -> None:
