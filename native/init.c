@@ -418,6 +418,9 @@ static void tell_end(struct sup_notice *ended)
 {
     measure_disk(ended);
     long fd = lists_changes() ? sup_take_changes() : -1;
+    uint64_t before[2];
+    if (fd >= 0)
+        sup_raise_descriptors(before);
     if (fd < 0 || sup_hand_over(control_fd, ended, fd, NO_SIGNAL) < 0)
         tell(ended);
 }

@@ -7,8 +7,8 @@
  * one odd sendmsg, one odd prlimit64 and one odd seccomp through where the profile denies these calls, and a
  * second filter, put on last, denies exactly these (supervisor/model/bpf.py). The exec closes our copy.
  *
- * The kernel refuses to send a descriptor while its user has more of them under way than the sender's RLIMIT_NOFILE
- * (ETOOMANYREFS, unix(7)), so a lower one of the job's has to wait until the listener is sent.
+ * The kernel refuses to send a descriptor while its user has more of them under way than the sender's soft RLIMIT_NOFILE
+ * (ETOOMANYREFS, unix(7)), so ours is as high as it may be until the listener is sent, and a lower one of the job's waits.
  */
 #include "helper.h"
 #include "plan.h"
@@ -55,12 +55,14 @@ int sup_limit_waits(const struct sup_launch *launch, const struct sup_hook *hook
            sup_sys4(__NR_prlimit64, 0, LIMIT_NOFILE, 0, now) == 0 && (uint64_t)hook->a <= now[0] && (uint64_t)hook->b <= now[1];
 }
 
-static long set_waiting_limit(const struct sup_launch *launch, long self)
+/* The job's limit, or what there was before ours was raised. */
+static long set_waiting_limit(const struct sup_launch *launch, long self, uint64_t limit[2])
 {
     const struct sup_hook *hook = find_hook(launch->plan, SUP_STAGE_RLIMIT, LIMIT_NOFILE);
-    if (launch->listener_socket < 0 || hook == NULL)
-        return 0;
-    uint64_t limit[2] = {(uint64_t)hook->a, (uint64_t)hook->b};
+    if (hook != NULL) {
+        limit[0] = (uint64_t)hook->a;
+        limit[1] = (uint64_t)hook->b;
+    }
     return sup_sys4(__NR_prlimit64, self, LIMIT_NOFILE, limit, 0);
 }
 
@@ -77,16 +79,19 @@ long sup_install_filter(const struct sup_launch *launch, const struct sup_hook *
 {
     const char *programs = (const char *)launch->plan + hook->data_off;
     uint64_t first = (uint64_t)hook->a, second = (uint64_t)hook->b;
+    long r = 0;
     if (launch->listener_socket >= 0) {
+        uint64_t limit[2];
+        sup_raise_descriptors(limit);
         long fd = install_asking(programs, first);
         if (fd >= 0) {
-            long r = hand_over(launch->listener_socket, fd);
-            r = r < 0 ? r : set_waiting_limit(launch, ODD_SELF);
+            r = hand_over(launch->listener_socket, fd);
+            r = r < 0 ? r : set_waiting_limit(launch, ODD_SELF, limit);
             return r < 0 || second == 0 ? r : install(programs + first, second, FLAG_SPEC_ALLOW);
         }
         if (fd != -EBUSY && fd != -EINVAL)
             return fd;
+        r = set_waiting_limit(launch, 0, limit);
     }
-    long r = set_waiting_limit(launch, 0);
     return r < 0 ? r : install(programs + first + second, hook->data_len - first - second, 0);
 }

@@ -58,7 +58,7 @@ SHM_INODES: Final = 4096
 TERMINALS_MAX: Final = 64
 #: The kernel counts these for the owner of a user namespace, whoever the job is: no job gets more than this part of what they have.
 USER_SHARE: Final = 8
-RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE = 11, 12
+RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE = 7, 11, 12
 
 # linux/landlock.h
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -219,7 +219,7 @@ def _strict(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement
         user_map=user_map,
         by_init=True,
         drop=(cgroup, Hook(stage="bounding_set", text="no capability can be gained")),
-        rlimits={resource: Rlimit(soft=share, hard=share) for resource, share in _rlimit_shares(facts)},
+        rlimits=_rlimit_shares(facts),
         credentials=Credentials() if user_map is None else Credentials(uid=sandbox.uid, gid=sandbox.gid, groups=()),
         fence=(*_dropped(), *fence),
         working_directory=HOME,
@@ -276,11 +276,15 @@ def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts, own_map: bool) 
     yield Hook(stage="pivot", text="the new root becomes the only one, read-only", arg=hidden)
 
 
-def _rlimit_shares(facts: SandboxFacts) -> Iterator[tuple[int, int]]:
-    for resource in (RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE):
-        most = facts.hard_rlimits.get(resource, INFINITY)
-        if most != INFINITY:
-            yield resource, int(most) // USER_SHARE
+def _rlimit_shares(facts: SandboxFacts) -> dict[int, Rlimit]:
+    """What a job may take of what its starter has, so far as that is finite."""
+    has = {resource: int(most) for resource, most in facts.hard_rlimits.items() if most != INFINITY}
+    shares = {resource: has[resource] // USER_SHARE for resource in (RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE) if resource in has}
+    made = {resource: Rlimit(soft=share, hard=share) for resource, share in shares.items()}
+    if RLIMIT_NOFILE in has:
+        half = has[RLIMIT_NOFILE] // 2
+        made[RLIMIT_NOFILE] = Rlimit(soft=min(facts.soft_nofile, half), hard=half)
+    return made
 
 
 def _user_map(uid: int, gid: int, facts: SandboxFacts) -> Hook:

@@ -50,6 +50,7 @@ class SandboxFacts:
     landlock_abi: int = 0  # 0: the kernel has none
     missing: str = ""
     hard_rlimits: Mapping[int, int | float] = {}
+    soft_nofile: int | float = float("inf")
     user_counts: Mapping[str, int] = {}  # sysctl of a user namespace -> what the host allows each user
     system: tuple[SystemPlace, ...] = ()
 

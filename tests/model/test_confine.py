@@ -102,6 +102,12 @@ def test_a_job_gets_an_eighth_of_what_is_counted_for_its_starter_unless_its_limi
         assert [(hook.a, hook.b) for hook in plan.hooks if hook.stage == "rlimit" and hook.arg == 11] == [(expected, expected)]
 
 
+def test_a_job_can_have_half_as_many_descriptors_under_way_as_its_starter() -> None:
+    """The kernel sends none for a user that has more under way than the sender may open, and each start sends one."""
+    for soft, expected in ((1024, 1024), (9000, 4000)):
+        assert steps(strict(), replace(FACTS, hard_rlimits={7: 8000}, soft_nofile=soft)).rlimits == {7: Rlimit(soft=expected, hard=4000)}
+
+
 def test_layers_of_overlays_are_named_as_they_are() -> None:
     made = steps(strict(overlay=[{"source": "/a:b\\c", "target": "/t", "changes": "keep", "upper": "/u\\v"}]))
     assert texts(made, "overlay") == [["t", "/a:b\\c", "/u\\v/changes", "/u\\v/work"]]

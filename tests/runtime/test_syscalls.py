@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import facts
 import pytest
 from programs import as_nobody, probe, python, sh
+from sandboxes import REAL_PYTHON, strict
 from waiting import Line, wait_dead
 
 import supervisor
@@ -301,3 +303,39 @@ def test_a_small_limit_of_descriptors_does_not_keep_the_listener_from_us(denied:
     assert outcome.verdict == "ok" and outcome.stdout is not None, (outcome, outcome.stderr)
     assert outcome.stdout.split()[3:5] == [b"30", b"30"]
     assert set(outcome.denied_syscalls) <= {*denied}
+
+
+#: Raises its limit and has as many descriptors under way as the kernel lets it.
+GREEDY = """
+import array, resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [1] * 250))
+pairs = []
+try:
+    while True:
+        pairs.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+        for _ in range(8): pairs[-1][0].sendmsg([b"x"], [rights], socket.MSG_DONTWAIT)
+except OSError as error: print(error.errno, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.requires("mount")
+async def test_a_job_with_all_the_descriptors_it_can_have_under_way_does_not_keep_others_from_starting() -> None:
+    """They have the same user, and the job may raise its own limit above the soft one with which the next one is started."""
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        async with Supervisor() as sup:
+            greedy = await sup.start(
+                [REAL_PYTHON, "-I", "-S", "-c", GREEDY], sandbox=strict(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            assert greedy.stdout is not None and int(await greedy.stdout.readline()) == errno.ETOOMANYREFS
+            limits = ["sh", "-c", "ulimit -Sn; ulimit -Hn"]
+            outcome = await sup.run(limits, sandbox="strict", capture_output=True, text=True)
+            await greedy.kill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert outcome.verdict == "ok", outcome
+    assert outcome.stdout is not None and outcome.stdout.split() == [str(min(soft, 512, hard // 2)), str(hard // 2)]
