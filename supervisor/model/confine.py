@@ -159,7 +159,10 @@ def _basic(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts) -> Confinement:
             setup.append(_user_map(facts.uid, facts.gid, facts))
         setup.append(Hook(stage="private_mounts", text="mounts of its own"))
         setup.append(_covered_tmp(spec, sandbox))
-    writable = [".", "/tmp", "/dev/shm", *(bind.target for bind in sandbox.bind if bind.mode == "rw")]
+    places = ("/tmp", "/dev/shm", *[bind.target for bind in sandbox.bind if bind.mode == "rw"])
+    begin = spec.working_directory
+    # A job that begins in one of these may write there: where a link of an earlier one's leads from it is another matter.
+    writable = [*(() if isinstance(begin, str) and _below(begin, places) else (".",)), *places]
     devices = [(f"/dev/{name}", READ_FILE | WRITE_FILE | IOCTL_DEV) for name in (*DEVICES, "tty", "ptmx", "pts")]  # never a disk
     rules = [("/", READING), *devices, *((path, -1) for path in writable)]
     fence, words, warnings = _landlock(sandbox, facts, rules)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
-from supervisor.model.sandbox import STRICT, Bind
+from supervisor.model.sandbox import BASIC, NONE, Bind
 from supervisor.model.value import plain, replace, value
 
 TYPE_CHECKING = False
@@ -43,8 +43,11 @@ def check_session_limits(limits: Limits, best_effort: frozenset[str]) -> None:
 
 def in_work(sandbox: Sandbox | None, path: str) -> tuple[Sandbox | None, str]:
     """The sandbox with the work directory in it, and the directory's path as the job sees it."""
-    if sandbox is None or sandbox.level != STRICT:
+    if sandbox is None or sandbox.level == NONE:
         return sandbox, path
+    if sandbox.level == BASIC:  # named, so that what may be written does not hang on where a command begins
+        named = path == "/" or path.startswith("/dev/") or any(place.target == path for place in sandbox.bind)
+        return (sandbox if named else replace(sandbox, bind=(Bind(source=path, mode="rw"), *sandbox.bind))), path
     if any(place.target == WORK for place in (*sandbox.bind, *sandbox.overlay)):
         raise ConfigError(f"sandbox: {WORK} is where the work directory is; bind elsewhere")
     return replace(sandbox, bind=(Bind(source=path, target=WORK, mode="rw"), *sandbox.bind)), WORK

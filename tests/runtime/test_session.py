@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import facts
@@ -15,6 +17,15 @@ from waiting import Line, is_alive, wait_dead
 
 import supervisor
 from supervisor import ClosedError, ConfigError, Session, UnsupportedError
+from supervisor.kernel import native
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """A directory that no private /tmp covers."""
+    with tempfile.TemporaryDirectory(prefix="ringfence-test-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
 
 #: 256 processes at most, so that a host that can only sample survives it; the virtual machine meets one without end.
 BOUNDED_BOMB = "import os, signal\nfor _ in range(8):\n    try:\n        os.fork()\n    except OSError:\n        pass\nsignal.pause()"
@@ -34,6 +45,29 @@ async def test_a_directory_of_the_callers_is_kept(tmp_path: Path) -> None:
     async with Session(tmp_path) as session:
         await session.run(sh("echo x > f"))
     assert (tmp_path / "f").read_text() == "x\n"
+
+
+@pytest.mark.requires("mount")
+@pytest.mark.parametrize("place", ["/tmp", "/var/tmp", "/dev/shm"])
+async def test_a_basic_command_sees_the_whole_work_directory_wherever_in_it_it_begins(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", place)
+    async with Session(sandbox="basic") as session:
+        await session.run(sh("echo hello > note; mkdir -p a/b"))
+        assert (await session.run(sh("cat ../../note; echo x > ../f"), cwd="a/b", text=True)).stdout == "hello\n"
+        assert (await session.run(sh("cat a/f"), text=True)).stdout == "x\n"
+
+
+@pytest.mark.requires("mount")
+@pytest.mark.skipif(native.landlock_abi() < 1, reason="this kernel has no Landlock")
+@pytest.mark.parametrize("place", ["/tmp", "/var/tmp", "/dev/shm"])
+async def test_a_link_of_one_command_does_not_let_the_next_one_write_where_it_leads(
+    place: str, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", place)
+    async with Session(sandbox="basic") as session:
+        assert (await session.run(["ln", "-s", str(outside), "sub"])).ok
+        await session.run(sh("echo x > here; echo x > $1/there", str(outside)), cwd="sub")
+    assert list(outside.iterdir()) == []
 
 
 async def test_the_environment_is_clean_and_what_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
