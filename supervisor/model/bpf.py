@@ -80,7 +80,7 @@ def compile_filter(profile: SyscallProfile, machine: str) -> SyscallFilter:
     numbers = syscall_numbers(machine)
     chains = _chains(profile, numbers)
     usual: Chain = (((), profile.otherwise),)
-    needing = {name: when for name, when in HANDOVER.items() if chains.get(name, usual) != (((), ALLOW),)}
+    needing = {name: when for name, when in HANDOVER.items() if not _allows(chains.get(name, usual), when)}
     if needing.keys() <= {"seccomp"}:  # nothing to shut the door behind
         needing = {}
     errnos = _errnos(profile, numbers)
@@ -122,6 +122,21 @@ def _chains(profile: SyscallProfile, numbers: Mapping[str, int]) -> dict[str, Ch
         while len(rows) > 1 and rows[-2][1] == rows[-1][1]:
             del rows[-2]
     return {name: tuple(rows) for name, rows in found.items()}
+
+
+def _allows(chain: Chain, when: tuple[Condition, ...]) -> bool:
+    """Whether it certainly lets every call through for which these conditions hold."""
+    fixed = {condition.argument: condition for condition in when}
+    for conditions, action in chain:
+        holds = True
+        for condition in conditions:
+            have = fixed.get(condition.argument)
+            if have is None or condition.mask & ~have.mask:
+                return False  # what it looks at is not fixed
+            holds = holds and (have.bits & condition.mask == condition.bits) is not condition.differs
+        if holds:
+            return action == ALLOW
+    return False
 
 
 def _answers(chain: Chain, denied: int) -> Program:

@@ -173,6 +173,10 @@ CHECKED: Final = (
             Rule(calls=("openat2",), action=ABSENT),
         ),
     ),
+    (
+        "prlimit64 of process 1, which is the init helper: with the job's own ids a job could take its descriptors and its processor time",
+        (Rule(calls=("prlimit64",), action=DENY, when=(_is(0, 1),)),),
+    ),
     ("prctl PR_SET_MM lets a process pass for another program", (Rule(calls=("prctl",), action=DENY, when=(_is(0, PR_SET_MM),)),)),
 )
 CHECKS: Final = tuple([rule for _, rules in CHECKED for rule in rules])

@@ -287,6 +287,21 @@ print([line.split()[1] for line in open("/proc/1/status") if line.startswith(("S
     assert said(run_strict(code, sandbox=strict(landlock=False))) == str(["0" * 16] * 2)
 
 
+def test_a_job_cannot_take_the_descriptors_of_process_1_to_hide_what_it_changed(tmp_path: Path) -> None:
+    code = """
+import resource
+open("/work/evil", "w").close()
+for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU):
+    try: resource.prlimit(1, kind, (0, 0))
+    except PermissionError: print("refused")
+resource.prlimit(0, resource.RLIMIT_NOFILE, (9, 9))
+"""
+    outcome = run_strict(code, sandbox=strict(overlay=[{"source": str(tmp_path), "target": "/work", "changes": "list"}]))
+    assert said(outcome).split() == ["refused", "refused"]
+    assert outcome.denied_syscalls == {"prlimit64": 2}
+    assert outcome.changes is not None and [change.path for change in outcome.changes] == ["/work/evil"]
+
+
 def test_cgroups_show_nothing_of_the_host() -> None:
     assert {line.split(":", 2)[2] for line in say("cat /proc/self/cgroup").splitlines()} == {"/"}
 
