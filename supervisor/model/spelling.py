@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spelling: which limit a word means, and which right word a wrong one is nearest to."""
+"""Spelling: which limit a word means, which right word a wrong one is nearest to, and how strange text is shown."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def nearest(given: str, names: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(given[:80], list(names), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def visible(text: str) -> str:
+    """Text of somebody else's for a terminal: what would move the cursor, change colours or turn the line round is escaped."""
+    return text if text.isprintable() else "".join([c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text])

@@ -47,6 +47,16 @@ def test_check_prints_every_problem_and_exits_1() -> None:
     ]
 
 
+def test_nothing_in_a_file_can_hide_a_line_from_who_reads_it() -> None:
+    escapes = '"x\\u001b[2K\\u202e\\nall well"'
+    path = put("sly.toml", f'[profile.a]\ndescription = {escapes}\n[profile.a.sandbox]\nlevel = "strict"\nkeep_env = [{escapes}]\n')
+    shown = ringfence("policy", "show", f"{path}#a").stdout + ringfence("policy", "diff", "judge", f"{path}#a").stdout
+    checked = ringfence("policy", "check", put("sly2.toml", f"[profile.{escapes}]\n")).stdout
+    assert "\\x1b[2K\\u202e\\nall well" in shown and "\\x1b[2K\\u202e\\nall well" in checked
+    assert len(checked.splitlines()) == 1
+    assert (shown + checked).replace("\n", "").isprintable()
+
+
 def test_check_as_json() -> None:
     done = ringfence("policy", "check", "--json", put("wrong.toml", WRONG))
     document = json.loads(done.stdout)

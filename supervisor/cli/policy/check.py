@@ -6,6 +6,7 @@ from __future__ import annotations
 from supervisor.cli.policy.verbs import print_json, read_options
 from supervisor.kernel.policy_files import PolicyReader
 from supervisor.model.policy.catalogue import clashes
+from supervisor.model.spelling import visible
 from supervisor.model.value import plain
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ def check(argv: list[str]) -> int:
         wrong = {problem.file for problem in problems}
         for file in files:
             if file.name not in wrong:
-                print(f"{file.name}: {_count(len(file.profiles))}, no problems")
+                print(f"{visible(file.name)}: {_count(len(file.profiles))}, no problems")
     return 1 if problems else 0
 
 

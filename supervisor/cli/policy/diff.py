@@ -6,6 +6,7 @@ from __future__ import annotations
 from supervisor.cli.policy.verbs import print_json, read_options
 from supervisor.kernel.policy_files import load_policy
 from supervisor.model.policy.compare import LOOSENED, compare
+from supervisor.model.spelling import visible
 from supervisor.model.value import plain
 
 
@@ -18,7 +19,7 @@ def diff(argv: list[str]) -> int:
     else:
         width = max([len(difference.key) for difference in differences], default=0)
         for item in differences:
-            print(f"{item.kind:<9}  {item.key:<{width}}  {item.before or 'not set'} -> {item.after or 'not set'}")
+            print(visible(f"{item.kind:<9}  {item.key:<{width}}  {item.before or 'not set'} -> {item.after or 'not set'}"))
         if not differences:
             print("no difference")
     looser = any(difference.kind == LOOSENED for difference in differences)

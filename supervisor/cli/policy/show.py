@@ -9,6 +9,7 @@ from supervisor.kernel.probe import read_host
 from supervisor.model.policy.compare import show_bounds, show_sandbox_field
 from supervisor.model.policy.text import limit_text
 from supervisor.model.relative import resolve_relative
+from supervisor.model.spelling import visible
 from supervisor.model.value import as_dict, plain
 
 TYPE_CHECKING = False
@@ -31,10 +32,10 @@ def show(argv: list[str]) -> int:
     if "json" in options:
         print_json(_document(policy))
         return 0
-    print(f"{policy.name}: {policy.description}" if policy.description else policy.name)
+    print(visible(f"{policy.name}: {policy.description}" if policy.description else policy.name))
     for number, link in enumerate(policy.chain):
-        print(f"  {'extends' if number else 'from'} {link}")
-    rows = [("", *row) for row in _rows(policy)]
+        print(visible(f"  {'extends' if number else 'from'} {link}"))
+    rows = [("", *map(visible, row)) for row in _rows(policy)]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + f"  {row[3]}")
@@ -122,7 +123,7 @@ def _list(reader: PolicyReader, *, as_json: bool) -> int:
     else:
         width = max([len(row[0]) for row in rows], default=0)
         for name, where, description, _ in rows:
-            print(f"{name:<{width}}  {where:<7}  {description}".rstrip())
+            print(visible(f"{name:<{width}}  {where:<7}  {description}".rstrip()))
         for problem in problems:
             print(problem)
     return 1 if problems else 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from supervisor.errors import ConfigError
+from supervisor.model.spelling import visible
 from supervisor.model.value import value
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        return visible(f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}")
 
 
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
