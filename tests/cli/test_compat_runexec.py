@@ -83,6 +83,12 @@ def test_a_log_that_is_too_long_loses_lines_in_the_middle(tmp_path: Path) -> Non
     assert "REMOVED" not in (tmp_path / "log").read_text()
 
 
+def test_a_log_that_is_one_line_loses_its_middle_too(tmp_path: Path) -> None:
+    runexec(tmp_path, "--maxOutputSize", "2kB", "--", *sh("head -c 5000000 /dev/zero"))
+    assert b"SOME LINES IN THE MIDDLE WERE REMOVED" in (tmp_path / "log").read_bytes()
+    assert (tmp_path / "log").stat().st_size < 100_000
+
+
 def test_a_run_has_fresh_places_for_its_files_and_no_input(tmp_path: Path) -> None:
     script = "import os, sys; print(os.environ['HOME'], os.environ['TMPDIR'], os.listdir(os.environ['HOME']), repr(sys.stdin.read()), os.getcwd())"
     (tmp_path / "there").mkdir()

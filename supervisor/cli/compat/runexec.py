@@ -31,6 +31,7 @@ SIGINT, SIGQUIT, SIGTERM = 2, 3, 15
 FOR_EVER_NS: Final = 1 << 62
 MARKER: Final = b"\n\n\nWARNING: YOUR LOGFILE WAS TOO LONG, SOME LINES IN THE MIDDLE WERE REMOVED.\n\n\n\n"
 SLACK_BYTES: Final = 500
+LINE_MAX_BYTES: Final = 65536
 #: What runexec calls the limits that a host may not be able to enforce.
 OPTION_OF: Final = {"allowed_cpus": "--cores", "allowed_memory_nodes": "--memoryNodes", "memory_max": "--memlimit"}
 USAGE: Final = """usage: ringfence compat runexec --no-container [OPTION...] [--] COMMAND [ARG...]
@@ -234,13 +235,13 @@ def _joined(argv: tuple[str, ...]) -> str:
 
 
 def _shrink(path: str, most_bytes: int) -> None:
-    """Keep whole lines from both ends of a file that is too long; the marker stands for the middle."""
+    """Keep whole lines from both ends of a file that is too long, of a line without end a part; the marker stands for the middle."""
     with open(path, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         if size < most_bytes + SLACK_BYTES:
             return
         file.seek(most_bytes // 2)
-        file.readline()
+        file.readline(LINE_MAX_BYTES)  # not all that a program wrote without a line's end
         kept = file.tell()
         file.seek(max(kept, size - most_bytes // 2))
         file.readline()
