@@ -43,7 +43,7 @@ def read_text(path: str, most_bytes: int, check: Callable[[os.stat_result], str]
     if len(raw) > most_bytes:  # it grew, or its file system does not say how large it is
         raise ConfigError(f"larger than {most_bytes} bytes, which no policy needs", source=path)
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8 text at byte {error.start}", source=path) from None
 

@@ -39,6 +39,11 @@ def refused(reference: object) -> str:
     return str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.toml", "\ufeff[profile.a]\r\ntasks_max = 4\r\n")
+    assert load_policy(str(path)).limits.tasks_max == 4
+
+
 def test_the_library_is_there_whatever_else_is(home: Path) -> None:
     judge = load_policy("judge")
     assert judge.limits.cpu_time_max == 2_000_000_000
