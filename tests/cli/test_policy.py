@@ -146,6 +146,20 @@ def test_diff_and_its_exit_status() -> None:
     assert document["differences"][0] == {"key": "tasks_max", "kind": "loosened", "before": "5", "after": "6"}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('bind = [{ source = "/srv", target = "/data" }]', 'bind = [{ source = "/etc", target = "/data", mode = "rw" }]'),
+        ('syscalls = "python"', 'syscalls = "network"'),
+        ('keep_env = ["TERM"]', 'keep_env = ["TOKEN"]'),
+    ],
+)
+def test_what_may_be_looser_does_not_pass_as_not_looser(before: str, after: str) -> None:
+    files = [put(f"{n}.toml", f'[profile.x.sandbox]\nlevel = "strict"\n{text}\n') for n, text in enumerate((before, after))]
+    assert ringfence("policy", "diff", "--no-looser", *files).returncode == 1
+    assert ringfence("policy", "diff", *files).returncode == 0
+
+
 def test_convert_writes_a_policy_that_the_check_takes() -> None:
     done = ringfence("policy", "convert", "--name", "web", "docker", "run", "--rm", "-m", "1g", "image")
     assert done.returncode == 0

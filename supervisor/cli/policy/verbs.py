@@ -30,8 +30,8 @@ USAGE: Final = """usage: ringfence policy check [--json] [FILE...]
 
 {verbs}
 
-exit status: 0 done and nothing wrong; 1 problems found (also: something looser with --no-looser, something
-not carried over with --strict), or a file that cannot be read; 2 wrong usage"""
+exit status: 0 done and nothing wrong; 1 problems found (also: something that may be looser with --no-looser,
+something not carried over with --strict), or a file that cannot be read; 2 wrong usage"""
 
 
 class UsageError(ConfigError):
