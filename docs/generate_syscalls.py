@@ -8,7 +8,7 @@ from typing import Final
 from supervisor.kernel.denials import ANSWERS_MAX
 from supervisor.model.bpf import compile_filter
 from supervisor.model.seccomp import NEEDED, syscall_profile
-from supervisor.model.syscall_groups import ALLOWED, CHECKED, DENIED, ENOSYS, NO_IO_URING, OPTIONAL, PRESETS, Group
+from supervisor.model.syscall_groups import ALLOWED, CHECKED, DENIED, ENOSYS, NO_ASYNCHRONOUS_IO, OPTIONAL, PRESETS, Group
 from supervisor.model.syscalls import MACHINES, syscall_numbers
 
 HEAD: Final = """\
@@ -46,14 +46,14 @@ def group_rows(title: str, lead: str, groups: dict[str, Group]) -> list[str]:
     rows = [f"## {title}", "", lead, "", "| group | why | calls |", "| --- | --- | --- |"]
     for name, group in groups.items():
         shown = " ".join(f"`{call}`" + ("" if all(call in numbers for numbers in known) else "¹") for call in group.calls)
-        error = " (ENOSYS)" if group.calls == NO_IO_URING.calls else ""
+        error = " (ENOSYS)" if set(group.calls) <= set(NO_ASYNCHRONOUS_IO.calls) else ""
         rows.append(f"| `@{name}`{error} | {group.reason} | {shown} |")
     return [*rows, ""]
 
 
 def page() -> str:
     """The whole page."""
-    assert NO_IO_URING.error == ENOSYS
+    assert NO_ASYNCHRONOUS_IO.error == ENOSYS
     checked = [f"- {reason}." for reason, _ in CHECKED]
     return "\n".join(
         [

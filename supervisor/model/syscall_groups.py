@@ -98,6 +98,11 @@ DENIED: Final = {
         "its operations pass no filter, and it was the way into many kernels; answered as if the kernel lacked it",
         "io_uring_enter io_uring_register io_uring_setup",
     ),
+    "aio": _group(
+        "the kernel has one count of its contexts for the whole machine (fs.aio-max-nr), which one job could use up; answered as if the "
+        "kernel lacked it, so that programs do without",
+        "io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit",
+    ),
     "bpf": _group("programs inside the kernel", "bpf"),
     "perf": _group("reads what other processes do through the processor's counters", "perf_event_open lookup_dcookie"),
     "userfaultfd": _group("stops the kernel in the middle of a copy, which is how races in it are won", "userfaultfd"),
@@ -180,7 +185,7 @@ CHECKED: Final = (
     ("prctl PR_SET_MM lets a process pass for another program", (Rule(calls=("prctl",), action=DENY, when=(_is(0, PR_SET_MM),)),)),
 )
 CHECKS: Final = tuple([rule for _, rules in CHECKED for rule in rules])
-NO_IO_URING: Final = Rule(calls=DENIED["io-uring"].calls, action=DENY, error=ENOSYS)
+NO_ASYNCHRONOUS_IO: Final = Rule(calls=(*DENIED["io-uring"].calls, *DENIED["aio"].calls), action=DENY, error=ENOSYS)
 
 # ---- what the allow lists are made of ----
 
@@ -254,7 +259,7 @@ GROUPS: Final = {**DENIED, **ALLOWED, **OPTIONAL}
 
 def _allow_list(reason: str, *groups: str, more: tuple[Rule, ...] = ()) -> Preset:
     rules = tuple([Rule(calls=ALLOWED[name].calls, action=ALLOW) for name in groups])
-    return Preset(reason=reason, rules=(*CHECKS, NO_IO_URING, *more, *rules), otherwise=DENY, groups=groups)
+    return Preset(reason=reason, rules=(*CHECKS, NO_ASYNCHRONOUS_IO, *more, *rules), otherwise=DENY, groups=groups)
 
 
 #: fork(3) is a clone(2) too.
@@ -265,7 +270,7 @@ _PYTHON: Final = (*_COMPUTE, "processes", "shared", "pairs", "owners")
 PRESETS: Final = {
     "default": Preset(
         reason="everything but what reaches past the sandbox: programs notice nothing unless they need it",
-        rules=(*CHECKS, NO_IO_URING, *[Rule(calls=group.calls, action=DENY) for group in DENIED.values()]),
+        rules=(*CHECKS, NO_ASYNCHRONOUS_IO, *[Rule(calls=group.calls, action=DENY) for group in DENIED.values()]),
         otherwise=ALLOW,
         groups=tuple(DENIED),
     ),

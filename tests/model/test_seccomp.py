@@ -51,7 +51,7 @@ def test_every_preset_denies_what_reaches_past_the_sandbox(preset: str) -> None:
     """The issue's list, whatever the preset."""
     profile = syscall_profile(preset)
     for name in (
-        "keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register bpf perf_event_open userfaultfd ptrace "
+        "keyctl add_key request_key io_setup io_uring_setup io_uring_enter io_uring_register bpf perf_event_open userfaultfd ptrace "
         "process_vm_readv process_vm_writev mount umount2 pivot_root chroot fsopen fsconfig fsmount fspick move_mount open_tree "
         "mount_setattr unshare setns kexec_load kexec_file_load init_module finit_module delete_module reboot swapon swapoff acct "
         "quotactl quotactl_fd open_by_handle_at clock_settime settimeofday clock_adjtime iopl ioperm sethostname syslog"

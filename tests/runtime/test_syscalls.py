@@ -53,7 +53,7 @@ def test_every_denied_call_fails_with_its_errno_and_is_named_once(preset: str) -
     """All of the deny list, in every preset."""
     names = [name for group in DENIED.values() for name in group.calls if name in NUMBERS]
     outcome = run(probe("syscalls", *calls(*names)), preset)
-    wanted = [errno.ENOSYS if name in DENIED["io-uring"].calls else errno.EPERM for name in names]
+    wanted = [errno.ENOSYS if name in DENIED["io-uring"].calls + DENIED["aio"].calls else errno.EPERM for name in names]
     assert dict(zip(names, errnos(outcome), strict=True)) == dict(zip(names, wanted, strict=True))
     assert outcome.denied_syscalls == dict.fromkeys(names, 1)
     assert outcome.enforcement["syscalls"] == f"seccomp filter {preset!r}"
