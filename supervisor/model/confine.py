@@ -59,6 +59,8 @@ TERMINALS_MAX: Final = 64
 #: The kernel counts these for the owner of a user namespace, whoever the job is: no job gets more than this part of what they have.
 USER_SHARE: Final = 8
 RLIMIT_NOFILE, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE = 7, 11, 12
+#: Better and real-time priority, which some hosts allow their users for sound.
+PRIORITIES: Final = (13, 14)
 
 # linux/landlock.h
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -280,13 +282,14 @@ def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts, own_map: bool) 
 
 
 def _rlimit_shares(facts: SandboxFacts) -> dict[int, Rlimit]:
-    """What a job may take of what its starter has, so far as that is finite."""
+    """What a job may take of what its starter has, so far as that is finite, and no priority over others."""
     has = {resource: int(most) for resource, most in facts.hard_rlimits.items() if most != INFINITY}
     shares = {resource: has[resource] // USER_SHARE for resource in (RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE) if resource in has}
     made = {resource: Rlimit(soft=share, hard=share) for resource, share in shares.items()}
     if RLIMIT_NOFILE in has:
         half = has[RLIMIT_NOFILE] // 2
         made[RLIMIT_NOFILE] = Rlimit(soft=min(facts.soft_nofile, half), hard=half)
+    made |= {resource: Rlimit(soft=0, hard=0) for resource in PRIORITIES if facts.hard_rlimits.get(resource, 0) > 0}
     return made
 
 

@@ -108,6 +108,12 @@ def test_a_job_can_have_half_as_many_descriptors_under_way_as_its_starter() -> N
         assert steps(strict(), replace(FACTS, hard_rlimits={7: 8000}, soft_nofile=soft)).rlimits == {7: Rlimit(soft=expected, hard=4000)}
 
 
+def test_a_job_does_not_inherit_a_leave_for_better_or_real_time_priority() -> None:
+    facts = replace(FACTS, hard_rlimits={13: 40, 14: INFINITY})
+    assert steps(strict(), facts).rlimits == {13: Rlimit(soft=0, hard=0), 14: Rlimit(soft=0, hard=0)}
+    assert steps(strict(), replace(FACTS, hard_rlimits={13: 0, 14: 0})).rlimits == {}
+
+
 def test_layers_of_overlays_are_named_as_they_are() -> None:
     made = steps(strict(overlay=[{"source": "/a:b\\c", "target": "/t", "changes": "keep", "upper": "/u\\v"}]))
     assert texts(made, "overlay") == [["t", "/a:b\\c", "/u\\v/changes", "/u\\v/work"]]
