@@ -70,6 +70,7 @@ def read_sandbox_facts() -> SandboxFacts:
         landlock_abi=max(0, native.landlock_abi()),
         missing=_missing_namespaces(capable),
         hard_rlimits=_hard_rlimits(),
+        oom_score_adjust=_read_number("/proc/self/oom_score_adj", 0),
         soft_nofile=descriptors if (descriptors := os.sysconf("SC_OPEN_MAX")) >= 0 else float("inf"),
         user_counts={name: most for name, path in USER_COUNTS if (most := _read_number(path, 0)) > 0},
         system=tuple(places),

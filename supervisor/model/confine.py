@@ -256,8 +256,11 @@ def _setup(spec: JobSpec, sandbox: Sandbox, facts: SandboxFacts, own_map: bool) 
     texts = [text for name, count in counts.items() for text in (f"/proc/sys/user/{name}", str(count))]
     words = f"no further user namespaces, a session keyring of its own{shares}"
     yield Hook(stage="user_namespaces", text=words, arg=len(counts), data=_texts(*texts))
-    if spec.oom_score_adjust is not None:  # inherited by the job, which finds /proc read-only
-        text = str(spec.oom_score_adjust)
+    adjust = spec.oom_score_adjust
+    if adjust is None and facts.oom_score_adjust < 0:  # what protects a daemon of the host's is not for its jobs
+        adjust = 0
+    if adjust is not None:  # inherited by the job, which finds /proc read-only
+        text = str(adjust)
         yield Hook(stage="oom_score_adjust", text=text, data=text.encode())
     if sandbox.network == "loopback":
         yield Hook(stage="network", text="the loopback interface comes up")

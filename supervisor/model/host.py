@@ -51,6 +51,7 @@ class SandboxFacts:
     missing: str = ""
     hard_rlimits: Mapping[int, int | float] = {}
     soft_nofile: int | float = float("inf")
+    oom_score_adjust: int = 0
     user_counts: Mapping[str, int] = {}  # sysctl of a user namespace -> what the host allows each user
     system: tuple[SystemPlace, ...] = ()
 

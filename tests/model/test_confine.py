@@ -114,6 +114,12 @@ def test_a_job_does_not_inherit_a_leave_for_better_or_real_time_priority() -> No
     assert steps(strict(), replace(FACTS, hard_rlimits={13: 0, 14: 0})).rlimits == {}
 
 
+@pytest.mark.parametrize(("own", "given", "expected"), [(-900, None, ["0"]), (-900, -500, ["-500"]), (0, None, []), (300, None, [])])
+def test_a_job_does_not_inherit_protection_from_the_hosts_oom_killer(own: int, given: int | None, expected: list[str]) -> None:
+    made = steps(strict(), replace(FACTS, oom_score_adjust=own), oom_score_adjust=given)
+    assert [hook.data.decode() for hook in made.setup if hook.stage == "oom_score_adjust"] == expected
+
+
 def test_layers_of_overlays_are_named_as_they_are() -> None:
     made = steps(strict(overlay=[{"source": "/a:b\\c", "target": "/t", "changes": "keep", "upper": "/u\\v"}]))
     assert texts(made, "overlay") == [["t", "/a:b\\c", "/u\\v/changes", "/u\\v/work"]]
