@@ -73,6 +73,8 @@ PR_SET_MM: Final = 35
 #: S_ISUID and S_ISGID of chmod(2); the flags of open(2) that make a file, without the directory bit of O_TMPFILE.
 SET_ID: Final = 0o6000
 MAKES_FILE: Final = (0o100, 0o20000000)
+#: Bits of a size that are set from 1 KiB on.
+KIBIBYTES: Final = (1 << 64) - 1024
 
 
 def _is(argument: int, bits: int, mask: int = INT) -> Condition:
@@ -181,6 +183,14 @@ CHECKED: Final = (
     (
         "prlimit64 of process 1, which is the init helper: with the job's own ids a job could take its descriptors and its processor time",
         (Rule(calls=("prlimit64",), action=DENY, when=(_is(0, 1),)),),
+    ),
+    (
+        "extended attributes of 1 KiB and more: an access control list of 64 KiB on each file of a /tmp is gigabytes of kernel memory that "
+        "no limit counts; setxattrat hides the size in memory, so it is answered as if the kernel lacked it",
+        (
+            Rule(calls=("setxattr", "lsetxattr", "fsetxattr"), action=DENY, when=(_is_not(3, 0, KIBIBYTES),)),
+            Rule(calls=("setxattrat",), action=ABSENT),
+        ),
     ),
     ("prctl PR_SET_MM lets a process pass for another program", (Rule(calls=("prctl",), action=DENY, when=(_is(0, PR_SET_MM),)),)),
 )

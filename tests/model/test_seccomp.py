@@ -61,6 +61,9 @@ def test_every_preset_denies_what_reaches_past_the_sandbox(preset: str) -> None:
     assert decided(profile, "ioctl", 0, 0x5412) == decided(profile, "ioctl", 0, 0xFFFFFFFF00005412) == DENY  # the kernel sees 32 bits
     assert decided(profile, "ioctl", 0, 0x541C) == DENY
     assert decided(profile, "ioctl", 0, 0x5413) == ALLOW
+    for call in ("setxattr", "lsetxattr", "fsetxattr"):
+        assert decided(profile, call, 0, 0, 0, 1024) == decided(profile, call, 0, 0, 0, 1 << 32) == DENY
+    assert decided(profile, "setxattrat") == ABSENT
     for family in (40, 38, 17, 44, 29):
         assert decided(profile, "socket", family) == DENY
 
@@ -74,6 +77,7 @@ def test_the_default_lets_the_rest_happen() -> None:
     assert decided(profile, "socket", 16, 3, 9) == DENY  # netlink of the audit
     assert decided(profile, "personality", 0xFFFFFFFF) == decided(profile, "personality", 0x40000) == ALLOW
     assert decided(profile, "personality", 0x400000) == DENY
+    assert decided(profile, "setxattr", 0, 0, 0, 0) == decided(profile, "setxattr", 0, 0, 0, 1023) == ALLOW
 
 
 def test_an_unknown_number_is_absent_in_every_preset() -> None:

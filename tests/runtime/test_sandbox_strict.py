@@ -302,6 +302,22 @@ resource.prlimit(0, resource.RLIMIT_NOFILE, (9, 9))
     assert outcome.changes is not None and [change.path for change in outcome.changes] == ["/work/evil"]
 
 
+def test_access_control_lists_are_small_for_no_limit_counts_their_memory() -> None:
+    code = """
+import errno, os, struct
+os.mkdir("/tmp/d")
+def granted(users):
+    entries = [(1, 6, -1), *[(2, 4, os.getuid())] * users, (4, 4, -1), (16, 4, -1), (32, 4, -1)]
+    raw = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try: os.setxattr("/tmp/d", "system.posix_acl_default", raw)
+    except OSError as e: return errno.errorcode[e.errno]
+    return "granted"
+print(granted(3), granted(200), granted(8000))
+"""
+    few, many, most = said(run_strict(code)).split()
+    assert few in ("granted", "ENOTSUP", "EOPNOTSUPP") and (many, most) == ("EPERM", "EPERM")
+
+
 def test_cgroups_show_nothing_of_the_host() -> None:
     assert {line.split(":", 2)[2] for line in say("cat /proc/self/cgroup").splitlines()} == {"/"}
 
