@@ -73,6 +73,9 @@ PR_SET_MM: Final = 35
 #: S_ISUID and S_ISGID of chmod(2); the flags of open(2) that make a file, without the directory bit of O_TMPFILE.
 SET_ID: Final = 0o6000
 MAKES_FILE: Final = (0o100, 0o20000000)
+IPPROTO_TCP: Final = 6
+#: TCP_MD5SIG, TCP_MD5SIG_EXT and TCP_AO_ADD_KEY, linux/tcp.h.
+TCP_KEYS: Final = (14, 32, 38)
 #: Bits of a size that are set from 1 KiB on.
 KIBIBYTES: Final = (1 << 64) - 1024
 
@@ -191,6 +194,10 @@ CHECKED: Final = (
             Rule(calls=("setxattr", "lsetxattr", "fsetxattr"), action=DENY, when=(_is_not(3, 0, KIBIBYTES),)),
             Rule(calls=("setxattrat",), action=ABSENT),
         ),
+    ),
+    (
+        "keys of TCP connections, which routers use: each socket may have 128 KiB of them in kernel memory that no limit counts",
+        tuple(Rule(calls=("setsockopt",), action=DENY, when=(_is(1, IPPROTO_TCP), _is(2, option))) for option in TCP_KEYS),
     ),
     ("prctl PR_SET_MM lets a process pass for another program", (Rule(calls=("prctl",), action=DENY, when=(_is(0, PR_SET_MM),)),)),
 )

@@ -64,6 +64,8 @@ def test_every_preset_denies_what_reaches_past_the_sandbox(preset: str) -> None:
     for call in ("setxattr", "lsetxattr", "fsetxattr"):
         assert decided(profile, call, 0, 0, 0, 1024) == decided(profile, call, 0, 0, 0, 1 << 32) == DENY
     assert decided(profile, "setxattrat") == ABSENT
+    for option in (14, 32, 38):
+        assert decided(profile, "setsockopt", 3, 6, option) == DENY
     for family in (40, 38, 17, 44, 29):
         assert decided(profile, "socket", family) == DENY
 
@@ -77,6 +79,7 @@ def test_the_default_lets_the_rest_happen() -> None:
     assert decided(profile, "socket", 16, 3, 9) == DENY  # netlink of the audit
     assert decided(profile, "personality", 0xFFFFFFFF) == decided(profile, "personality", 0x40000) == ALLOW
     assert decided(profile, "personality", 0x400000) == DENY
+    assert decided(profile, "setsockopt", 3, 6, 1) == decided(profile, "setsockopt", 3, 1, 14) == ALLOW
     assert decided(profile, "setxattr", 0, 0, 0, 0) == decided(profile, "setxattr", 0, 0, 0, 1023) == ALLOW
 
 

@@ -318,6 +318,11 @@ print(granted(3), granted(200), granted(8000))
     assert few in ("granted", "ENOTSUP", "EOPNOTSUPP") and (many, most) == ("EPERM", "EPERM")
 
 
+def test_keys_of_connections_are_refused_for_no_limit_counts_their_memory() -> None:
+    code = errno_of("socket.socket().setsockopt(6, 14, bytes(216))") + "\nsocket.socket().setsockopt(6, socket.TCP_NODELAY, 1)"
+    assert said(run_strict(code)) == "EPERM"
+
+
 def test_cgroups_show_nothing_of_the_host() -> None:
     assert {line.split(":", 2)[2] for line in say("cat /proc/self/cgroup").splitlines()} == {"/"}
 
