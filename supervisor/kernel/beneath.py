@@ -88,6 +88,9 @@ class Walk:
                         found.append((entry.name, entry.stat(follow_symlinks=False)))
                     except FileNotFoundError:
                         continue
+                    except PermissionError:  # the directory may be listed and not searched
+                        self._leave_out(parts, "unreadable")
+                        break
         finally:
             os.close(fd)
         return sorted(found, key=lambda item: os.fsencode(item[0]))

@@ -195,3 +195,21 @@ def test_an_ordinary_users_directory_is_removed_with_all_it_holds_and_whatever_m
         assert not os.path.exists(work.path)
     finally:
         os.seteuid(0)
+
+
+@pytest.mark.requires("root")
+def test_a_directory_that_may_be_listed_and_not_searched_is_left_out_by_name() -> None:
+    os.seteuid(65534)
+    try:
+        work = WorkDirectory()
+        (Path(work.path) / "fine").touch()
+        closed = Path(work.path) / "closed"
+        closed.mkdir()
+        (closed / "file").touch()
+        closed.chmod(0o400)
+        found = work.collect("**", CAPS)
+        assert (list(found.files), dict(found.skipped), found.complete) == (["fine"], {"closed": "unreadable"}, False)
+        assert not work.look(CAPS).complete
+        assert work.remove() == ""
+    finally:
+        os.seteuid(0)
