@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -43,6 +44,10 @@ def wait_dead(pid: int, timeout: float = PATIENCE) -> None:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return  # its number is not free yet, and nobody has it any more
     try:
         if not select.select([fd], [], [], timeout)[0]:
             raise AssertionError(f"process {pid} is still alive after {timeout:g} s")

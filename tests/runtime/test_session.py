@@ -13,7 +13,7 @@ from pathlib import Path
 import facts
 import pytest
 from programs import python, sh
-from waiting import Line, is_alive, wait_dead
+from waiting import SLOW, Line, is_alive, wait_dead
 
 import supervisor
 from supervisor import ClosedError, ConfigError, Session, UnsupportedError
@@ -162,8 +162,8 @@ async def test_the_wall_time_of_the_session_ends_what_runs_and_nothing_starts_af
 
 @pytest.mark.usefixtures("holder")
 async def test_processor_time_is_counted_over_all_commands() -> None:
-    spin = "import time\nend = time.process_time() + 0.25\nwhile time.process_time() < end: pass"
-    async with Session(limits={"cpu_time_max": 0.6}) as session:
+    spin = f"import time\nend = time.process_time() + {0.25 * SLOW}\nwhile time.process_time() < end: pass"
+    async with Session(limits={"cpu_time_max": 0.6 * SLOW}) as session:
         verdicts = [(await session.run(python(spin))).verdict for _ in range(2)]
         assert verdicts[0] == "ok"
         while session.spent is None:
