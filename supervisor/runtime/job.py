@@ -210,10 +210,11 @@ class Job:
         still_stopping = self._execution.pause()
         self._rearm()
         if still_stopping is not None:
-            from supervisor.runtime.on_thread import finished
+            from supervisor.runtime.finished import finished
 
             with self._tree_kept():
-                waiting, cancelled = await finished(still_stopping)
+                waiting = asyncio.get_running_loop().run_in_executor(None, still_stopping)
+                cancelled = await finished(waiting)
             self._execution.paused()
             if cancelled is not None:
                 raise cancelled

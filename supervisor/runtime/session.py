@@ -22,6 +22,7 @@ from supervisor.model.transfer import TransferCaps, parse_name
 from supervisor.model.value import replace
 from supervisor.runtime.allowance import Allowance
 from supervisor.runtime.files import owner_of
+from supervisor.runtime.finished import finished
 from supervisor.runtime.request import make_spec, text_mode
 from supervisor.runtime.supervisor import Supervisor
 
@@ -131,7 +132,7 @@ class Session:
     async def aclose(self, *, at_once: bool = False) -> None:
         """End what still runs, remove what the session made; safe to call twice. Cancelled meanwhile, it finishes first."""
         closing = asyncio.ensure_future(self._close(at_once))
-        cancelled = await _finished(closing)
+        cancelled = await finished(closing)
         closing.result()
         if cancelled is not None:
             raise cancelled
@@ -251,7 +252,7 @@ class Session:
 
     async def _record(self, number: int, began_ns: int, outcome: Outcome, before: Look) -> asyncio.CancelledError | None:
         looking = asyncio.ensure_future(self._look())
-        cancelled = await _finished(looking)
+        cancelled = await finished(looking)
         after = looking.result()
         assert self._allowance is not None
         kept = self._allowance.ended(after, outcome)
@@ -293,22 +294,11 @@ class Session:
     async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Cancelled, it waits for the thread before the cancellation goes on: nothing of ours works in a directory that is removed."""
         doing = asyncio.get_running_loop().run_in_executor(None, function, *args)
-        cancelled = await _finished(doing)
+        cancelled = await finished(doing)
         if cancelled is not None:
             doing.exception()
             raise cancelled
         return doing.result()
-
-
-async def _finished(doing: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until it is done, whatever happens to us; the cancellation that came meanwhile, if one did."""
-    cancelled = None
-    while not doing.done():
-        try:
-            await asyncio.wait([doing])
-        except asyncio.CancelledError as request:
-            cancelled = request
-    return cancelled
 
 
 def _background(given: str) -> str:

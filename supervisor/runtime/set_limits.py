@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from supervisor.errors import ClosedError, ConfigError
 from supervisor.kernel.relimit import apply_limits
 from supervisor.model.limits import Limits
@@ -10,7 +12,7 @@ from supervisor.model.relimit import relimit
 from supervisor.model.spelling import nearest
 from supervisor.model.state import JobState
 from supervisor.model.value import field_names
-from supervisor.runtime.on_thread import finished
+from supervisor.runtime.finished import finished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ async def set_limits(job: Job, limits: Limits | None, given: Mapping[str, Any]) 
         execution = job._execution
         execution.changing = True
         try:
-            acting, cancelled = await finished(lambda: _act(job, change))
+            acting = asyncio.get_running_loop().run_in_executor(None, _act, job, change)
+            cancelled = await finished(acting)
             changed = acting.exception() is None and job.limits_changed(change)  # the exception is raised below, where the caller waits
         finally:
             job.change_over()

@@ -290,16 +290,16 @@ print([line.split()[1] for line in open("/proc/1/status") if line.startswith(("S
 def test_a_job_cannot_take_the_descriptors_of_process_1_to_hide_what_it_changed(tmp_path: Path) -> None:
     code = """
 import resource
-open("/work/evil", "w").close()
+open("/data/evil", "w").close()
 for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU):
     try: resource.prlimit(1, kind, (0, 0))
     except PermissionError: print("refused")
 resource.prlimit(0, resource.RLIMIT_NOFILE, (9, 9))
 """
-    outcome = run_strict(code, sandbox=strict(overlay=[{"source": str(tmp_path), "target": "/work", "changes": "list"}]))
+    outcome = run_strict(code, sandbox=strict(overlay=[{"source": str(tmp_path), "target": "/data", "changes": "list"}]))
     assert said(outcome).split() == ["refused", "refused"]
     assert outcome.denied_syscalls == {"prlimit64": 2}
-    assert outcome.changes is not None and [change.path for change in outcome.changes] == ["/work/evil"]
+    assert outcome.changes is not None and [change.path for change in outcome.changes] == ["/data/evil"]
 
 
 def test_access_control_lists_are_small_for_no_limit_counts_their_memory() -> None:
