@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from waiting import SLOW, Line
+from waiting import SLOW, Line, eventually
 
 from supervisor.errors import BrokenError, BusyError, ClosedError, ConfigError, CorruptError, OverrunError
 from supervisor.kernel import memfd
@@ -482,13 +483,20 @@ def test_an_end_in_use_by_one_thread_is_busy_for_another(queue: tuple[WriterEnd,
                 with contextlib.suppress(BusyError):
                     reader.read(timeout=PATIENCE)
                     return
+                time.sleep(0.001)
 
         thread = threading.Thread(target=wait)
         thread.start()
         assert line.read() == "waiting"
-        with pytest.raises(BusyError):
-            while True:  # until the thread is inside
+
+        def is_busy() -> bool:
+            try:
                 reader.read_many(timeout=0)
+            except BusyError:
+                return True
+            return False
+
+        eventually(is_busy)  # with pauses between: the thread gets no turn inside as long as we are there ourselves
         with pytest.raises(BusyError):
             reader.close()
         writer.write(b"done")

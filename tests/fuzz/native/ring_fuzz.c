@@ -262,6 +262,8 @@ static void work(struct memory *memory, struct sup_ring *writer, struct sup_ring
 static void succeed(struct memory *memory)
 {
     struct sup_ring *ring;
+    if (below(4) == 0) /* what it has scribbled is seldom believed, and then what comes after it is not looked at */
+        CHECK(sup_ring_format(memory->hostile == WRITER ? memory->fd : memory->cells[0], memory->capacity, below(1000) * SUP_RING_ALIGN, 0) == 0);
     if (below(8) == 0)
         CHECK(ftruncate(memory->fd, below(PAGE + memory->capacity)) == 0 && ftruncate(memory->cells[0], below(PAGE + 1)) == 0);
     if (memory->hostile == WRITER)
