@@ -29,8 +29,8 @@ LEFT_ALONE = ("model", "control", "meta", "vm", "demo", "bench")  # folders with
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # started in the background of a shell, where these are ignored: programs under test would inherit that
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    # started in the background of a shell or by nohup, where these are ignored: programs under test would inherit that
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
     config.addinivalue_line("filterwarnings", "error")
