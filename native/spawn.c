@@ -232,7 +232,7 @@ static int run_unshared(void *argument)
  * clone, and the child's cgroup hook joins through launch->cgroup_procs_fd. */
 static long clone_child(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
 {
-    _Alignas(16) char stack[CHILD_STACK_SIZE];
+    static _Thread_local _Alignas(16) char stack[CHILD_STACK_SIZE]; /* the caller's own may be hardly larger than that */
     uint64_t flags = SUP_CLONE_VM | SUP_CLONE_VFORK | SUP_CLONE_PIDFD | launch->namespaces;
     struct sup_clone_args args = {
         .flags = flags | SUP_CLONE_CLEAR_SIGHAND | (leaf_fd >= 0 ? SUP_CLONE_INTO_CGROUP : 0),

@@ -193,6 +193,22 @@ def test_a_job_that_closes_its_output_early_runs_on() -> None:
     assert (outcome.stdout, outcome.exit.code) == (b"x\n", 5)
 
 
+def test_threads_with_the_smallest_stack_start_jobs() -> None:
+    """32 KiB, Python's least: the child has a stack of its own."""
+    code = (
+        "import threading, supervisor\n"
+        "assert supervisor.run(['/bin/true']).ok\n"
+        "ended = []\n"
+        "threading.stack_size(32768)\n"
+        "threads = [threading.Thread(target=lambda: ended.append(supervisor.run(['/bin/true']).verdict)) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "print(*ended)"
+    )
+    outcome = supervisor.run([sys.executable, "-c", code], capture_output=True)
+    assert (outcome.verdict, outcome.stdout.split()) == ("ok", [b"ok"] * 8), outcome
+
+
 # preexec callables
 
 
