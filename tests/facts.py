@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from supervisor.kernel import native
 from supervisor.model.host import Host
 from supervisor.runtime.oneshot import Ground
 
@@ -120,6 +121,14 @@ def _unshares(*options: str) -> Callable[[], str]:
     return probe
 
 
+def _installed(program: str) -> Callable[[], str]:
+    return lambda: "" if shutil.which(program) else f"{program} is not installed"
+
+
+def _landlock(version: int, words: str) -> Callable[[], str]:
+    return lambda: "" if native.landlock_abi() >= version else words
+
+
 def _tty() -> str:
     try:
         for fd in os.openpty():
@@ -219,6 +228,10 @@ PROBES: dict[str, Callable[[], str]] = {
     "ordinary": _ordinary,
     "userns": _unshares("--user", "--map-root-user"),
     "mount": _unshares("--user", "--map-root-user", "--mount"),
+    "landlock": _landlock(1, "this kernel has no Landlock"),
+    "landlock_scopes": _landlock(6, "this kernel's Landlock has no scopes (Linux 6.12)"),
+    "bwrap": _installed("bwrap"),
+    "systemd_notify": _installed("systemd-notify"),
     "tty": _tty,
     "cc": _compiles(),
     "sanitizers": _compiles("-fsanitize=address,undefined"),

@@ -76,8 +76,8 @@ class Walk:
         except OSError as error:
             self._leave_out(parts, "changing" if error.errno in (errno.ENOENT, errno.EAGAIN, errno.ENOTDIR, errno.ELOOP) else "unreadable")
             return []
+        found = []
         try:
-            found = []
             with os.scandir(fd) as entries:
                 for entry in entries:
                     if self._left <= 0:
@@ -88,9 +88,8 @@ class Walk:
                         found.append((entry.name, entry.stat(follow_symlinks=False)))
                     except FileNotFoundError:
                         continue
-                    except PermissionError:  # the directory may be listed and not searched
-                        self._leave_out(parts, "unreadable")
-                        break
+        except OSError:  # the directory may be listed and not searched, or its file system fails half-way
+            self._leave_out(parts, "unreadable")
         finally:
             os.close(fd)
         return sorted(found, key=lambda item: os.fsencode(item[0]))

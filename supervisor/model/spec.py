@@ -179,12 +179,12 @@ def _text_problems(spec: JobSpec) -> list[str]:
 
 def _range_problems(spec: JobSpec) -> list[str]:
     problems = [
-        f"{name}: must lie between {low} and {high}"
-        for name, amount, low, high in (
-            ("umask", spec.umask, 0, 0o777),
-            ("nice", spec.nice, -20, 19),
-            ("oom_score_adjust", spec.oom_score_adjust, -1000, 1000),
-            ("kill_signal", spec.kill_signal, 1, 64),
+        f"{name}: must lie between {shown(low)} and {shown(high)}"
+        for name, amount, low, high, shown in (
+            ("umask", spec.umask, 0, 0o777, "{:04o}".format),
+            ("nice", spec.nice, -20, 19, str),
+            ("oom_score_adjust", spec.oom_score_adjust, -1000, 1000, str),
+            ("kill_signal", spec.kill_signal, 1, 64, str),
         )
         if amount is not None and not low <= amount <= high
     ]

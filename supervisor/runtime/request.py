@@ -225,7 +225,12 @@ def _confined(sandbox: Any, under: Policy | None) -> Sandbox | None:
 
 def _covered_directory(sandbox: Sandbox) -> str | None:
     """Our own working directory where the sandbox shows it too; None leaves the choice to the sandbox."""
-    own = os.getcwd()
+    try:
+        own = os.getcwd()
+    except FileNotFoundError:
+        if sandbox.level == "strict":
+            return None
+        raise ConfigError("cwd: the working directory of this process was removed; name one for the job") from None
     if sandbox.level != "strict":
         return own
     for place in reversed((*sandbox.bind, *sandbox.overlay)):  # a later one covers those before it

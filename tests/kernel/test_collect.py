@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -213,3 +215,23 @@ def test_a_directory_that_may_be_listed_and_not_searched_is_left_out_by_name() -
         assert work.remove() == ""
     finally:
         os.seteuid(0)
+
+
+def test_a_directory_whose_reading_fails_half_way_is_left_out_by_name(work: WorkDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a failing disk or a FUSE file system does, and /proc for a process of somebody else's."""
+    (Path(work.path) / "bad").mkdir()
+    (Path(work.path) / "good").touch()
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def failing(fd: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(fd) as entries:
+            yield entries if os.readlink(f"/proc/self/fd/{fd}") == work.path else _failing()
+
+    def _failing() -> Iterator[os.DirEntry[str]]:
+        raise OSError(errno.EIO, "bad disk")
+        yield
+
+    monkeypatch.setattr(os, "scandir", failing)
+    found = work.collect("**", CAPS)
+    assert (list(found.files), dict(found.skipped), found.complete) == (["good"], {"bad": "unreadable"}, False)

@@ -104,13 +104,19 @@ def test_a_directory_that_cannot_exist_is_refused(directory: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("umask", 0, 0o777), ("nice", -20, 19), ("oom_score_adjust", -1000, 1000), ("kill_signal", 1, 64)]
+    ("name", "low", "high", "words"),
+    [
+        ("umask", 0, 0o777, "0000 and 0777"),
+        ("nice", -20, 19, "-20 and 19"),
+        ("oom_score_adjust", -1000, 1000, "-1000 and 1000"),
+        ("kill_signal", 1, 64, "1 and 64"),
+    ],
 )
-def test_numbers_lie_within_the_kernels_bounds(name: str, low: int, high: int) -> None:
+def test_numbers_lie_within_the_kernels_bounds(name: str, low: int, high: int, words: str) -> None:
     for number in (low, high):
         assert getattr(JobSpec(argv=("true",), **{name: number}), name) == number  # type: ignore[arg-type]
     for number in (low - 1, high + 1):
-        assert problems(**{name: number}) == [f"{name}: must lie between {low} and {high}"]
+        assert problems(**{name: number}) == [f"{name}: must lie between {words}"]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,9 @@ from programs import as_ordinary_user, python
 from sandboxes import LIMITS, said, say
 
 import supervisor
-from supervisor.kernel import native
+from supervisor.errors import ConfigError
 
 pytestmark = [pytest.mark.requires("mount"), pytest.mark.usefixtures("holder")]
-FENCED = native.landlock_abi() >= 1
 
 
 def basic(code: str, *args: object, **options: Any) -> str:
@@ -50,7 +49,7 @@ def test_tmp_is_private_and_has_a_size() -> None:
     assert basic(code, sandbox={"level": "basic", "tmp_size": "1M"}) == "ENOSPC"
 
 
-@pytest.mark.skipif(not FENCED, reason="this kernel has no Landlock")
+@pytest.mark.requires("landlock")
 def test_only_the_working_directory_and_what_is_bound_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("here", "bound", "elsewhere"):
         (tmp_path / name).mkdir()
@@ -68,7 +67,7 @@ def test_only_the_working_directory_and_what_is_bound_can_be_written(tmp_path: P
         shutil.rmtree(root)
 
 
-@pytest.mark.skipif(native.landlock_abi() < 6, reason="this kernel's Landlock has no scopes (Linux 6.12)")
+@pytest.mark.requires("landlock_scopes")
 def test_nobody_outside_can_be_signalled_or_called() -> None:
     assert basic("import os, sys\ntry: os.kill(int(sys.argv[1]), 0)\nexcept PermissionError: print('refused')", os.getpid()) == "refused"
     name = f"\0ringfence-test-{os.getpid()}"
@@ -129,7 +128,17 @@ print(json.dumps([outcome.verdict, outcome.stdout.decode().split(), outcome.stde
 
 
 @pytest.mark.requires("root")
-@pytest.mark.skipif(not FENCED, reason="this kernel has no Landlock")
+@pytest.mark.requires("landlock")
 def test_root_cannot_write_to_a_disk_or_to_the_kernels_log() -> None:
     code = "import os, stat, sys\nfor name in os.listdir('/dev'):\n    path = '/dev/' + name\n    if stat.S_ISBLK(os.stat(path, follow_symlinks=False).st_mode) or name == 'kmsg':\n        try: os.open(path, os.O_WRONLY); print(path)\n        except OSError: pass"
     assert basic(code, cwd="/var") == ""
+
+
+def test_a_working_directory_that_was_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strict job has a world of its own and starts in it."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="cwd: the working directory of this process was removed"):
+        supervisor.run(["pwd"], sandbox="basic")
+    assert say("pwd", "strict") == "/tmp"

@@ -7,7 +7,6 @@ import asyncio
 import os
 import select
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -119,11 +118,9 @@ async def test_a_barrier_is_let_go_once_everything_before_it_was_heard() -> None
             await service.until(lambda: service.replicas[0].status == "passed")
 
 
-@pytest.mark.parametrize("tool", ["systemd-notify"])
-async def test_systemds_own_client_is_understood(tool: str) -> None:
+@pytest.mark.requires("systemd_notify")
+async def test_systemds_own_client_is_understood() -> None:
     """systemd-notify --ready from a shell script."""
-    if subprocess.run(["which", tool], capture_output=True, check=False).returncode:
-        pytest.skip(f"{tool} is not installed")
     async with Supervisor() as sup:
         spec = ServiceSpec(name="web", exec_start=sh("systemd-notify --ready --status=hello; exec sleep 60"), type="notify")
         async with Service(sup, spec) as service:

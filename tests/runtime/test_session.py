@@ -17,7 +17,6 @@ from waiting import SLOW, Line, is_alive, wait_dead
 
 import supervisor
 from supervisor import ClosedError, ConfigError, Session, UnsupportedError
-from supervisor.kernel import native
 
 
 @pytest.fixture
@@ -57,8 +56,7 @@ async def test_a_basic_command_sees_the_whole_work_directory_wherever_in_it_it_b
         assert (await session.run(sh("cat a/f"), text=True)).stdout == "x\n"
 
 
-@pytest.mark.requires("mount")
-@pytest.mark.skipif(native.landlock_abi() < 1, reason="this kernel has no Landlock")
+@pytest.mark.requires("mount", "landlock")
 @pytest.mark.parametrize("place", ["/tmp", "/var/tmp", "/dev/shm"])
 async def test_a_link_of_one_command_does_not_let_the_next_one_write_where_it_leads(
     place: str, outside: Path, monkeypatch: pytest.MonkeyPatch
