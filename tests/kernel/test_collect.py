@@ -217,6 +217,14 @@ def test_a_directory_that_may_be_listed_and_not_searched_is_left_out_by_name() -
         os.seteuid(0)
 
 
+class _Failing:
+    def __iter__(self) -> Iterator[os.DirEntry[str]]:
+        return self
+
+    def __next__(self) -> os.DirEntry[str]:
+        raise OSError(errno.EIO, "bad disk")
+
+
 def test_a_directory_whose_reading_fails_half_way_is_left_out_by_name(work: WorkDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a failing disk or a FUSE file system does, and /proc for a process of somebody else's."""
     (Path(work.path) / "bad").mkdir()
@@ -226,11 +234,7 @@ def test_a_directory_whose_reading_fails_half_way_is_left_out_by_name(work: Work
     @contextlib.contextmanager
     def failing(fd: int) -> Iterator[Iterator[os.DirEntry[str]]]:
         with scandir(fd) as entries:
-            yield entries if os.readlink(f"/proc/self/fd/{fd}") == work.path else _failing()
-
-    def _failing() -> Iterator[os.DirEntry[str]]:
-        raise OSError(errno.EIO, "bad disk")
-        yield
+            yield entries if os.readlink(f"/proc/self/fd/{fd}") == work.path else _Failing()
 
     monkeypatch.setattr(os, "scandir", failing)
     found = work.collect("**", CAPS)
