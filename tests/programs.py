@@ -22,6 +22,17 @@ def python(code: str, *args: object) -> list[str]:
     return [*PYTHON, "-c", code, *map(str, args)]
 
 
+def answering(number: int, action: str) -> str:
+    """Code that says ready on the descriptor of its first argument, and does ``action`` at each such signal, whenever that comes.
+
+    A Python handler and pause() would not do: a signal between the last bytecode before it and pause() itself wakes nobody.
+    """
+    return (
+        f"import os, signal, sys\nsignal.pthread_sigmask(signal.SIG_BLOCK, [{number}])\nos.write(int(sys.argv[1]), b'ready\\n')\n"
+        f"while signal.sigwait([{number}]): {action}"
+    )
+
+
 def probe(name: str, *args: object) -> list[str]:
     """The command that runs tests/probes/NAME.py."""
     return [*PYTHON, str(PROBES / f"{name}.py"), *map(str, args)]

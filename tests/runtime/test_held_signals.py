@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from programs import python, sh
+from programs import answering, python, sh
 from waiting import Line
 
 import supervisor
@@ -328,7 +328,7 @@ def test_a_handler_that_was_installed_just_now_is_put_back_and_no_other() -> Non
 @pytest.mark.usefixtures("no_cgroup")
 def test_a_stop_while_the_helper_starts_the_job_keeps_its_grace() -> None:
     """The job may run before we hear that it does: a polite stop in between is a polite stop."""
-    code = "import os, signal, sys\nsignal.signal(15, lambda *_: os._exit(41))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+    code = answering(15, "os._exit(41)")
     with Line() as line, HeldSignals() as held:
         ground = Ground()
         engine = Engine()

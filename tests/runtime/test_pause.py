@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from programs import probe, python, sh
+from programs import answering, probe, python, sh
 from waiting import PATIENCE, SLOW, Line, eventually
 
 import supervisor
@@ -132,7 +132,7 @@ async def test_a_paused_job_uses_no_processor_time() -> None:
 
 async def test_terminating_a_paused_job_lets_it_react() -> None:
     """It is resumed for its polite signal and exits by itself within the grace."""
-    code = "import os, signal, sys\nsignal.signal(15, lambda *_: sys.exit(7))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+    code = answering(15, "sys.exit(7)")
     with Line() as line:
         async with supervisor.Supervisor() as sup:
             job = await sup.start(python(code, line.end), pass_fds=[line.end])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import probe, python, sh
+from programs import answering, probe, python, sh
 from services import heard, living, pid_of, steps
 from waiting import SLOW, Line, is_alive
 
@@ -307,7 +307,7 @@ async def test_starting_during_a_stop_waits_for_it_and_a_second_stop_wins() -> N
 async def test_reloading_is_a_state_and_its_failure_is_told() -> None:
     """exec_reload with MAINPID, or a signal; the service runs on either way."""
     with Line() as line:
-        code = "import os, signal, sys\nsignal.signal(1, lambda *_: os.write(int(sys.argv[1]), b'HUP\\n'))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+        code = answering(1, "os.write(int(sys.argv[1]), b'HUP\\n')")
         job = JobSpec(argv=python(code, line.end), pass_fds=(line.end,))
         async with Supervisor() as sup:
             for given in ({"reload_signal": "HUP"}, {"exec_reload": sh('kill -HUP "$MAINPID"')}):

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from programs import python, sh
+from programs import answering, python, sh
 from waiting import Line
 
 import supervisor
@@ -26,9 +26,7 @@ from supervisor.runtime.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("holder")
 DEAF = "import os, signal, sys\nsignal.signal(15, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
-POLITE = (
-    "import os, signal, sys\nsignal.signal(15, lambda *_: sys.exit(0))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
-)
+POLITE = answering(15, "sys.exit(0)")
 
 
 async def test_leaving_the_scope_stops_politely_what_still_runs() -> None:
@@ -337,7 +335,7 @@ async def test_refusals_leave_the_scope_usable() -> None:
 
 async def test_signals_reach_the_main_process_and_only_while_it_lives() -> None:
     """send_signal is true while there is somebody to hear it."""
-    code = "import os, signal, sys\nsignal.signal(10, lambda *_: sys.exit(42))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+    code = answering(10, "sys.exit(42)")
     with Line() as line:
         async with Supervisor() as sup:
             job = await sup.start(python(code, line.end), pass_fds=[line.end])

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from programs import probe, python, sh
+from programs import answering, probe, python, sh
 from waiting import SLOW, Line, eventually, wait_dead
 
 import supervisor
@@ -130,7 +130,7 @@ async def test_a_pause_moves_the_deadline_that_native_code_watches() -> None:
 
 async def test_the_first_cause_is_the_verdict_and_the_later_ones_are_listed() -> None:
     """Cancelled with a grace in which it then prints too much."""
-    code = "import os, signal, sys\nsignal.signal(15, lambda *_: os.write(1, bytes(5000)))\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
+    code = answering(15, "os.write(1, bytes(5000))")
     with Line() as ready:
         async with supervisor.Supervisor() as sup:
             job = await sup.start(python(code, ready.end), limits={"output_max": 1000}, pass_fds=[ready.end], capture_output=True)
@@ -141,7 +141,7 @@ async def test_the_first_cause_is_the_verdict_and_the_later_ones_are_listed() ->
 
 async def test_a_stopped_job_is_cancelled_even_when_it_exits_0() -> None:
     """The request came first."""
-    code = "import os, signal, sys\nsignal.signal(15, lambda *_: sys.exit(0))\nos.write(int(sys.argv[1]), b'ready\\n')\nsignal.pause()"
+    code = answering(15, "sys.exit(0)")
     with Line() as ready:
         async with supervisor.Supervisor() as sup:
             job = await sup.start(python(code, ready.end), pass_fds=[ready.end])
