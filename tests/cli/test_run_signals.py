@@ -26,10 +26,12 @@ from waiting import PATIENCE, Line, eventually, is_alive, wait_dead
 
 HEARS = (
     "import os, signal, sys\n"
-    "fd = int(sys.argv[1])\n"
-    "for n in (1, 2, 3, 10, 12, 15, 28): signal.signal(n, lambda n, _: (os.write(fd, b'%d\\n' % n), sys.exit(40 + n) if n in (1, 2, 3, 15) else None))\n"
+    "fd, known = int(sys.argv[1]), (1, 2, 3, 10, 12, 15, 28)\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, known)\n"
     "os.write(fd, b'ready %d\\n' % os.getpid())\n"
-    "while True: signal.pause()"
+    "while n := signal.sigwait(known):\n"
+    "  os.write(fd, b'%d\\n' % n)\n"
+    "  if n in (1, 2, 3, 15): sys.exit(40 + n)\n"
 )
 DEAF = "import os, signal, sys\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready %d\\n' % os.getpid())\nwhile True: signal.pause()"
 

@@ -3,7 +3,7 @@
 
 ``send:TEXT`` one datagram to NOTIFY_SOCKET (``|`` is a new line), ``say:TEXT`` a line on standard output, ``tell:FD:TEXT`` a line on
 a descriptor, ``sleep:SECONDS``, ``wait`` for ever, ``exit:CODE``, ``ping:SECONDS`` WATCHDOG=1 again and again, ``read:FD`` waits for a
-byte or the end, ``deaf`` ignores SIGTERM, ``child:STEP`` does a step in a child that is waited for, ``hear:FD`` says on FD that SIGTERM came,
+byte or the end, ``deaf`` ignores SIGTERM, ``child:STEP`` does a step in a child that is waited for, ``hear:FD`` says on FD that SIGTERM came while it waits,
 ``fdstore`` passes a descriptor along, ``listen:PORT_FD:KIND`` listens (tcp, http-200, http-503), tells the port on PORT_FD, answers for ever.
 """
 
@@ -34,8 +34,15 @@ def listen(port_fd: int, kind: str) -> None:
                 connection.sendall(f"HTTP/1.1 {kind[5:]} So\r\nContent-Length: 0\r\n\r\n".encode())
 
 
-def heard(fd: int) -> None:
-    os.write(fd, b"TERM\n")
+hearing: list[int] = []
+
+
+def wait() -> None:
+    """Until the end of the world, or of SIGTERM where it is heard; a handler and pause() would lose one that comes in between."""
+    while not hearing:
+        signal.pause()
+    signal.sigwait([signal.SIGTERM])
+    os.write(hearing[0], b"TERM\n")
     sys.exit(0)
 
 
@@ -51,8 +58,7 @@ def act(step: str) -> None:
     elif word == "sleep":
         time.sleep(float(rest))
     elif word == "wait":
-        while True:
-            signal.pause()
+        wait()
     elif word == "exit":
         sys.exit(int(rest))
     elif word == "ping":
@@ -70,7 +76,8 @@ def act(step: str) -> None:
             os._exit(0)
         os.waitpid(pid, 0)
     elif word == "hear":
-        signal.signal(signal.SIGTERM, lambda *_: heard(int(rest)))
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        hearing.append(int(rest))
     elif word == "fdstore":
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1]))
         notify_socket().sendmsg([b"FDSTORE=1\nFDNAME=mine"], [rights])
