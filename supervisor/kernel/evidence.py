@@ -35,9 +35,9 @@ CPU_FIELDS = ("cpu_ns", "cpu_user_ns", "cpu_system_ns")
 
 
 def read_cgroup(
-    cgroup: Cgroup, controllers: frozenset[str], box: str, cpu_us: tuple[int, int, int] | None, into: Reading, top: str = ""
+    cgroup: Cgroup, controllers: frozenset[str], box: str, leaf: str, cpu_us: tuple[int, int, int] | None, into: Reading, top: str = ""
 ) -> None:
-    """Add what the job's cgroup tells; ``box`` is the directory below it that holds the limits.
+    """Add what the job's cgroup tells; ``box`` is the directory below it that holds the limits, ``leaf`` the one of its processes.
 
     ``top``: where the whole job is, when its cgroup holds the init helper too: what that one uses is not the job's.
     ``cpu_us``: usage, user and system of cpu.stat where the engine read them already, at the reaping.
@@ -52,7 +52,7 @@ def read_cgroup(
     if not controllers:
         return
     prefix = f"{box}/" if box else ""
-    leaf = f"{box}/payload/" if box else ""
+    inner = f"{leaf}/" if leaf else ""
     throttled = parse_flat_keyed(cgroup.read(prefix + "cpu.stat") or "").get("throttled_usec")
     into.put("throttled_ns", None if throttled is None else throttled * 1000, "cgroup cpu.stat")
     if "memory" in controllers:
@@ -61,7 +61,7 @@ def read_cgroup(
         into.oom_local = parse_flat_keyed(cgroup.read(prefix + "memory.events.local") or "").get("oom")
         # Without an event at the job's own limit only kills in the job's own cgroup count: a job may hold children to
         # limits of its own in cgroups below, and what happens there is its affair.
-        events = whole + "memory.events" if into.oom_local else f"{leaf}memory.events.local"
+        events = whole + "memory.events" if into.oom_local else f"{inner}memory.events.local"
         into.oom_kills = parse_flat_keyed(cgroup.read(events) or "").get("oom_kill")
     if "pids" in controllers:
         into.put("tasks_peak", parse_single(cgroup.read(whole + "pids.peak") or ""), "cgroup pids.peak")

@@ -191,6 +191,26 @@ class Packets:
         return None
 
 
+#: A supervisor that starts many jobs has few plans, or none twice.
+BLOCKS_MAX: Final = 8
+
+
+def _sealed(content: bytes) -> int:
+    """A descriptor of memory that holds these bytes for good. Raises OSError."""
+    import fcntl
+
+    fd = os.memfd_create("ringfence-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        fcntl.fcntl(fd, 1033, 15)  # F_ADD_SEALS: everything, fcntl(2)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 class Engine:
     """Owns one native epoll set and, once started, its spawner threads.
 
@@ -206,6 +226,7 @@ class Engine:
         self._max = events_per_poll
         self._tokens = 0
         self._program = -1
+        self._blocks: dict[int, tuple[bytes, int]] = {}  # by id: the block, which keeps the id its own, and its memory
 
     def sealed_program(self, path: str) -> int:
         """A descriptor of a sealed copy of the program, made once and kept: what has it open can change nothing. Raises OSError."""
@@ -216,6 +237,19 @@ class Engine:
             finally:
                 os.close(fd)
         return self._program
+
+    def sealed_block(self, block: bytes) -> int:
+        """A descriptor, the caller's, of memory that holds the block and cannot change; jobs of one plan share it. Raises OSError."""
+        kept = self._blocks.get(id(block))
+        if kept is None or kept[0] is not block:
+            if len(self._blocks) >= BLOCKS_MAX:
+                self._forget_blocks()
+            kept = self._blocks[id(block)] = (block, _sealed(block))
+        return duplicate(kept[1])
+
+    def _forget_blocks(self) -> None:
+        while self._blocks:
+            os.close(self._blocks.popitem()[1][1])
 
     def fileno(self) -> int:
         return int(lib.sup_engine_fd(self.pointer))
@@ -287,3 +321,4 @@ class Engine:
         if self._program >= 0:
             os.close(self._program)
             self._program = -1
+        self._forget_blocks()

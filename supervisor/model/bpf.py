@@ -178,7 +178,7 @@ def _program(machine: str, chains: dict[int, Program], otherwise: Program, forei
             (RETURN, 0, 0, RET_ERRNO | ENOSYS),
             (RETURN, 0, 0, foreign),
         ]
-    return _encode([*head, *_halve(_segments(chains, otherwise, syscall_numbers(machine)))])
+    return _encode([*head, *_Tree().program(_segments(chains, otherwise, syscall_numbers(machine)))])
 
 
 def _segments(chains: dict[int, Program], otherwise: Program, numbers: Mapping[str, int]) -> list[tuple[int, Program]]:
@@ -199,15 +199,50 @@ def _segments(chains: dict[int, Program], otherwise: Program, numbers: Mapping[s
     return segments if last == absent else [*segments, (after + 1, absent)]
 
 
-def _halve(segments: list[tuple[int, Program]]) -> list[Instruction]:
-    if len(segments) == 1:
-        return _block(segments[0][1])
-    middle = len(segments) // 2
-    pivot = segments[middle][0]
-    below, above = _halve(segments[:middle]), _halve(segments[middle:])
-    if len(below) <= FARTHEST:
-        return [(JUMP_NOT_LESS, len(below), 0, pivot), *below, *above]
-    return [(JUMP_NOT_LESS, 0, 1, pivot), (JUMP, 0, 0, len(below)), *below, *above]
+class _Tree:
+    """The program from its end to its beginning, so that where a jump leads stands already; answers are shared within reach."""
+
+    def __init__(self) -> None:
+        self._code: list[Instruction] = []  # the last instruction first
+        self._answers: dict[int, int] = {}  # where the nearest return of an answer is
+
+    def program(self, segments: list[tuple[int, Program]]) -> list[Instruction]:
+        """Find the segment of the number that was loaded, by halving, and answer as it says."""
+        entry = self._halve(segments)
+        if self._place(entry) != len(self._code) - 1:
+            self._append(JUMP, 0, 0, len(self._code) - self._place(entry) - 1)
+        return self._code[::-1]
+
+    def _halve(self, segments: list[tuple[int, Program]]) -> int | tuple[int]:
+        """Where it begins, or the answer that it is, in a tuple."""
+        if len(segments) == 1:
+            program = segments[0][1]
+            if not program[0][0]:
+                return (program[0][1],)
+            for instruction in reversed(_block(program)):
+                self._append(*instruction)
+            return len(self._code) - 1
+        middle = len(segments) // 2
+        above, below = self._halve(segments[middle:]), self._halve(segments[:middle])
+        places = self._place(above), self._place(below)
+        at = len(self._code)
+        return self._append(JUMP_NOT_LESS, at - places[0] - 1, at - places[1] - 1, segments[middle][0])
+
+    def _place(self, entry: int | tuple[int]) -> int:
+        """An instruction that leads there and is in reach of a jump from the next but one."""
+        if isinstance(entry, tuple):
+            near = self._answers.get(entry[0], -FARTHEST)
+            return near if self._reaches(near) else self._append(RETURN, 0, 0, entry[0])
+        return entry if self._reaches(entry) else self._append(JUMP, 0, 0, len(self._code) - entry - 1)
+
+    def _reaches(self, place: int) -> bool:
+        return len(self._code) - place <= FARTHEST - 1
+
+    def _append(self, code: int, true: int, false: int, operand: int) -> int:
+        if code == RETURN:
+            self._answers[operand] = len(self._code)
+        self._code.append((code, true, false, operand))
+        return len(self._code) - 1
 
 
 def _block(program: Program) -> list[Instruction]:

@@ -273,7 +273,8 @@ def _cgroup_steps(decided: Enforcement, host: Host, for_init: bool = False) -> t
     A job with limits gets ``box`` (the limits) and ``box/payload`` (the job, ended as a whole by the
     OOM killer): then ``oom`` counted at ``box`` is the job's own limit, and an ``oom_kill`` without
     it is the host's. Shares count among siblings, so they stand on the job's own directory. A job
-    without limits gets one plain cgroup. ``for_init`` adds ``init``, outside the limits, for the init helper.
+    without limits gets one plain cgroup. ``for_init`` adds ``init``, outside the limits, for the init helper; a job
+    without limits is then in ``box`` itself.
     """
     if host.cgroup is None:
         return (), "", ""
@@ -292,12 +293,15 @@ def _cgroup_steps(decided: Enforcement, host: Host, for_init: bool = False) -> t
     steps += [
         CgroupStep(path=f"box/{write.file}", text=write.text, expect=write.expect) for write in decided.writes if write.file not in WEIGHTS
     ]
+    leaf = "box"
+    if decided.writes:
+        leaf = "box/payload"
+        if memory:
+            steps.append(CgroupStep(path="box/cgroup.subtree_control", text="+memory"))
+        steps.append(CgroupStep(path=leaf))
     if memory:
-        steps.append(CgroupStep(path="box/cgroup.subtree_control", text="+memory"))
-    steps.append(CgroupStep(path="box/payload"))
-    if memory:
-        steps.append(CgroupStep(path=f"box/payload/{group}", text="1", expect="1"))
-    return tuple(steps), "box/payload", "box"
+        steps.append(CgroupStep(path=f"{leaf}/{group}", text="1", expect="1"))
+    return tuple(steps), leaf, "box"
 
 
 def explain(plan: LaunchPlan) -> str:

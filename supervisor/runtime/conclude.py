@@ -66,7 +66,8 @@ def conclude(
     cgroup = tree.cgroup if tree is not None else None
     if cgroup is not None and host.cgroup is not None:
         top = plan.cgroup_box if plan.cgroup_payload else ""
-        read_cgroup(cgroup, host.cgroup.controllers, plan.cgroup_box, end.cgroup_us, reading, top)
+        leaf = plan.cgroup_payload or plan.cgroup_leaf
+        read_cgroup(cgroup, host.cgroup.controllers, plan.cgroup_box, leaf, end.cgroup_us, reading, top)
         if cgroup.unread:
             end.warnings.append(f"some numbers are not known, and a limit that was hit may not be named: {cgroup.unread}")
     _read_streams(plan, streams, reading)

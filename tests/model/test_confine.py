@@ -195,4 +195,19 @@ def test_every_plan_of_a_sandbox_can_be_explained_and_keeps_its_order(sandbox: S
     assert plan.enforcement["sandbox"].startswith(sandbox.level)
     assert all(hook.text in explain(plan) for hook in plan.hooks)
     if plan.setup_count and host.cgroup is not None:
-        assert (plan.cgroup_leaf, plan.cgroup_payload) == ("init", "box/payload")
+        assert (plan.cgroup_leaf, plan.cgroup_payload) == ("init", "box")
+
+
+def test_the_tree_of_a_confined_job_keeps_the_init_helper_out_of_its_limits() -> None:
+    """Without limits the box needs nothing below it."""
+
+    def made_for(**limits: Any) -> list[str]:
+        spec = JobSpec(argv=("true",), sandbox=Sandbox(level="strict"), limits=Limits(**limits))
+        plan = make_plan(spec, HOST, make_environment({}))
+        assert (plan.cgroup_leaf, plan.cgroup_box) == ("init", "box")
+        made = [step.path for step in plan.cgroup_steps if not step.text]
+        assert plan.cgroup_payload == made[-1]
+        return made
+
+    assert made_for() == ["", "init", "box"]
+    assert made_for(memory_max="64M") == ["", "init", "box", "box/payload"]
