@@ -353,16 +353,17 @@ long sup_take_changes(void)
     return r < 0 ? r : fd;
 }
 
-/* Cover one entry of /proc: a file with the null device, a directory with an empty one. */
+/* Cover one entry of /proc: a file with the null device as it is mounted already, a directory with an empty one. */
 static long mask(const char *path)
 {
+    long r = sup_sys5(__NR_mount, "dev/null", path, 0, 4096 /* MS_BIND */, 0);
+    if (r != -ENOTDIR)
+        return r == -ENOENT ? 0 : r;
     cleanup_close long fd = sup_sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
-    if (fd < 0)
-        return fd == -ENOENT ? 0 : fd;
-    cleanup_close long cover = open_tree(is_directory(fd) ? "sys" : "dev/null", 0);
+    cleanup_close long cover = fd < 0 ? fd : open_tree("sys", 0);
     if (cover < 0)
         return cover;
-    long r = set_attributes(cover, "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, SUP_AT_EMPTY_PATH);
+    r = set_attributes(cover, "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, SUP_AT_EMPTY_PATH);
     return r < 0 ? r : move_mount(cover, fd);
 }
 
