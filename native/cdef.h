@@ -47,7 +47,7 @@ struct sup_event {
     uint64_t time_ns;
     uint64_t user_us, system_us;
     int32_t populated; /* EXITED with a cgroup: 1 while others of the tree live, 0 when it is empty; -1 without */
-    int64_t cgroup_us[3]; /* EXITED, populated 0: usage, user, system of cpu.stat; -1 unknown */
+    int64_t cgroup_us[3]; /* EXITED, populated 0: usage, user, system of the job's cpu.stat; -1 unknown */
     int64_t maxrss_kib, minor_faults, major_faults, in_blocks, out_blocks, voluntary_switches, involuntary_switches;
     struct sup_child child; /* SPAWNED only */
 };

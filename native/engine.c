@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -101,7 +102,7 @@ static int64_t keyed(const char *text, const char *key)
 }
 
 /* Is the tree empty, and what did it use? Here, because Python would need six calls for it. */
-static void look_at_cgroup(int cgroup_fd, struct sup_event *event)
+static void look_at_cgroup(int cgroup_fd, const char *account, struct sup_event *event)
 {
     char text[1024];
     event->populated = -1;
@@ -111,7 +112,7 @@ static void look_at_cgroup(int cgroup_fd, struct sup_event *event)
         return;
     text[n] = '\0';
     event->populated = keyed(text, "populated ") != 0;
-    if (event->populated || (n = sup_read_at(cgroup_fd, "cpu.stat", text, sizeof text - 1)) < 0)
+    if (event->populated || (n = sup_read_at(cgroup_fd, account, text, sizeof text - 1)) < 0)
         return;
     text[n] = '\0';
     event->cgroup_us[0] = keyed(text, "usage_usec ");
@@ -140,23 +141,29 @@ static void child_ready(struct sup_engine *engine, struct watch *watch, uint32_t
     event->voluntary_switches = usage.ru_nvcsw;
     event->involuntary_switches = usage.ru_nivcsw;
     int cgroup_fd = watch->cgroup_fd;
+    char account[sizeof watch->account];
+    memcpy(account, watch->account, sizeof account);
     if (r >= 0 && watch->network_fd > 0) { /* process 1 of the job's pid namespace was reaped, after all the others of it */
         networks_keep(&engine->networks, watch->network_fd);
         watch->network_fd = 0;
     }
     discard(engine, watch); /* before the look: a process without descriptors left has this one again */
-    look_at_cgroup(cgroup_fd, event);
+    look_at_cgroup(cgroup_fd, account, event);
 }
 
-int engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd, int network_fd)
+/* payload: where the job is below its cgroup, which then holds an init helper too; or an empty text. */
+int engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd, const char *payload, int network_fd)
 {
     struct watch model = {.ready = child_ready, .token = token, .fd = pidfd, .cgroup_fd = cgroup_fd, .network_fd = network_fd};
+    int n = snprintf(model.account, sizeof model.account, "%s%scpu.stat", payload, *payload == '\0' ? "" : "/");
+    if (n < 0 || n >= (int)sizeof model.account)
+        return -ENAMETOOLONG;
     return add_new(engine, model, EPOLLIN) == NULL ? -errno : 0;
 }
 
 int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd)
 {
-    return engine_watch_child(engine, token, pidfd, cgroup_fd, 0);
+    return engine_watch_child(engine, token, pidfd, cgroup_fd, "", 0);
 }
 
 /* ---- empty cgroups ---- */

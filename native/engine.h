@@ -22,6 +22,7 @@ struct watch {
     uint64_t token;
     int fd, borrowed;
     int cgroup_fd;  /* of a child: its job's cgroup, or -1 */
+    char account[40]; /* of a child: what tells the job's processor time, below that */
     int network_fd; /* of a child: the network namespace it was lent, 0 for none */
 };
 
@@ -64,7 +65,7 @@ void engine_link(struct sup_engine *engine, struct watch *watch);
 void engine_unlink(struct watch *watch);
 int engine_add(struct sup_engine *engine, struct watch *watch, uint32_t events);
 void engine_remove(struct sup_engine *engine, struct watch *watch);
-int engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd, int network_fd);
+int engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd, const char *payload, int network_fd);
 void engine_report_launches(struct sup_engine *engine);
 void engine_stop_timekeeper(struct sup_engine *engine);
 void engine_stop_spawners(struct sup_engine *engine);

@@ -126,7 +126,9 @@ static int undo_launch(const void *plan, int cgroup_root_fd, uint64_t token, str
 /* network_fd: the network namespace that it was lent, or 0. */
 static int adopt(struct sup_engine *engine, uint64_t token, const void *plan, int cgroup_root_fd, struct sup_child *child, int network_fd)
 {
-    int r = engine_watch_child(engine, token, child->pidfd, child->cgroup_fd, network_fd);
+    const struct sup_plan *made = plan;
+    const char *payload = made->payload_off != 0 ? (const char *)plan + made->payload_off : "";
+    int r = engine_watch_child(engine, token, child->pidfd, child->cgroup_fd, payload, network_fd);
     if (r < 0 && network_fd > 0)
         close(network_fd);
     return r < 0 ? undo_launch(plan, cgroup_root_fd, token, child, -r) : 0;

@@ -231,6 +231,10 @@ class HelperTree:
         """The main process's id as this process sees it, of a STARTED notice."""
         return int(notice.pid)
 
+    def said_all(self) -> None:
+        """It has said how the job ended: what comes next is its own end, which its pidfd tells."""
+        self._unwatch()
+
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._engine.unwatch(self._watch)

@@ -67,6 +67,10 @@ class End:
         self.main_user_us, self.main_system_us = event.user_us, event.system_us
         self.main_maxrss_kib, self.main_minor_faults = event.maxrss_kib, event.minor_faults
         self.switches = event.voluntary_switches, event.involuntary_switches
+        self.take_cgroup(event)
+
+    def take_cgroup(self, event: Any) -> None:
+        """The main process, or the init helper, was reaped (EXITED): what the job's cgroup had counted, once it is empty."""
         if event.populated == 0 and event.cgroup_us[0] >= 0:
             self.cgroup_us = (event.cgroup_us[0], event.cgroup_us[1], event.cgroup_us[2])
 

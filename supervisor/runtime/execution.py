@@ -221,14 +221,17 @@ class Execution:
         elif notice.kind == FAILED:
             self._end.take_failure(notice)
         elif notice.kind == ENDED:
+            assert isinstance(self.tree, HelperTree)
             self._clock.ended()  # what the helper's own end takes is not the job's time
             self._end.take_notice(notice)
+            self.tree.said_all()
             self._hear_guard()
 
     def _exited(self, event: Any) -> None:
         if isinstance(self.tree, HelperTree):
             while (notice := self.tree.receive()) is not None:  # what it said before it ended
                 self._take_notice(notice)
+            self._end.take_cgroup(event)
             if self.tree.cgroup is not None and event.populated == 1:  # the last of its namespace is still on its way out
                 self.engine.watch_empty(self.token, self.tree.cgroup.open_events())
                 self._end.helper_ended = True
