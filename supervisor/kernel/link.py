@@ -12,7 +12,7 @@ import os
 
 from supervisor.errors import ConfigError
 from supervisor.kernel.descriptor import Descriptor
-from supervisor.kernel.native import PACKETS_END, Packets, close_socket
+from supervisor.kernel.native import PACKETS_END, PACKETS_MORE, Packets, close_socket
 from supervisor.kernel.outbox import Outbox, close_all
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
@@ -177,13 +177,13 @@ class Link:
 
     # ---- receiving ----
 
-    def fill(self, wait: bool = False) -> None:
+    def fill(self, wait: bool = False) -> bool:
         """Read what is there, up to a quarter of a megabyte, so that a busy peer starves nobody. ``wait``: block for the first.
 
-        Sets ``broken`` at the end of file and when the other side breaks a rule.
+        True when there may be more. Sets ``broken`` at the end of file and when the other side breaks a rule.
         """
         if self.broken:
-            return
+            return False
         state, plain, special = self._packets.receive(self._socket.fileno(), wait)
         try:
             if plain:
@@ -196,6 +196,7 @@ class Link:
             self.fail(CLOSED_ITS_END)
         elif state < 0 and state != -errno.EINTR:
             self.fail(f"cannot be read from: {os.strerror(-state)}")
+        return state == PACKETS_MORE and not self.broken
 
     def _receive_packets(self, length: int) -> None:
         """Packets without descriptors; raises :class:`ConfigError`. Plain messages are taken as they stand, until another one comes."""

@@ -154,6 +154,7 @@ def open_pidfd(pid: int) -> int:
 
 
 PACKETS_END: Final[int] = lib.SUP_PACKETS_END
+PACKETS_MORE: Final[int] = lib.SUP_PACKETS_MORE
 PACKETS_BUFFER_BYTES: Final = 256 << 10
 
 
@@ -173,7 +174,7 @@ class Packets:
     def receive(self, fd: int, wait: bool) -> tuple[int, int, int]:
         """Read packets, one behind the other into ``buffer``: what ended it, the bytes of ordinary ones, the bytes of a special one.
 
-        The first is PACKETS_END, -errno, or 0 or 1 (nothing more now, there may be more). A special packet has descriptors or was cut.
+        The first is PACKETS_END, PACKETS_MORE (there may be more), 0 (not now) or -errno. A special packet has descriptors or was cut.
         """
         found = self._found
         state = lib.sup_receive_packets(fd, self._memory, PACKETS_BUFFER_BYTES, self._packet_max, wait, found)

@@ -121,7 +121,7 @@ class Channel(Sending):
     async def _until_end(self, job: Job, connection: Connection | None) -> None:
         outcome = await job.wait()
         if connection is not None and not connection.link.broken:
-            connection.read()  # what it sent at its end, and usually its end
+            connection.read_out()  # what it sent before its end, and usually its end
             connection.fail(f"its job has ended ({outcome.verdict}), another process holds the channel")
 
     # ---- sending ----

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 GATHERED_BYTES: Final = 32 << 10
 #: An acknowledgement that nothing else carries is sent this late at most.
 ACKNOWLEDGE_LATE_S: Final = 0.02
+#: More than a socket holds at a job's end, a quarter of a megabyte each; whoever else holds it may still be writing.
+READS_MAX: Final = 256
 
 
 class Connection:
@@ -121,10 +123,16 @@ class Connection:
             else:
                 self._loop.remove_reader(self.link.fileno())
 
-    def read(self) -> None:
-        """Take what is there."""
+    def read_out(self) -> None:
+        """Take all that is there, however much: nobody is left to send more."""
+        for _ in range(READS_MAX):
+            if not self.read():
+                return
+
+    def read(self) -> bool:
+        """Take what is there, as much as one turn of the loop may take; True when there may be more."""
         link = self.link
-        link.fill()
+        more = link.fill()
         if link.answered:
             for answer, message in link.answered:
                 if not answer.done():
@@ -136,11 +144,12 @@ class Connection:
             self.senders.wake()
         if link.broken:
             self._end()
-            return
+            return False
         if self.outbox.queue and not self._writing:  # what an earlier connection left, now that there is room
             self.schedule()
         if self.outbox.queued_bytes > OUT_HIGH_BYTES:
             self._watch_reading()
+        return more
 
     # ---- the end ----
 

@@ -161,6 +161,16 @@ async def test_what_a_job_sent_before_it_died_is_received_first() -> None:
         assert [message.body async for message in channel] == [b"0", b"1", b"2", b"3", b"4"]
 
 
+async def test_all_that_a_job_sent_before_it_ended_is_received_however_late() -> None:
+    """Nine hundred thousand bytes lie in the socket, its whole window, when this loop hears of the end."""
+    code = "import supervisor\np = supervisor.connect()\np.receive()\nfor n in range(900): p.send(b'%03d' % n + bytes(1000))"
+    async with echo(code) as (channel, job):
+        await channel.send(b"go")
+        await asyncio.sleep(0)  # it is written
+        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        assert [int(message.body[:3]) async for message in channel] == list(range(900))
+
+
 async def test_a_restarted_job_gets_what_its_predecessor_had_not_dealt_with() -> None:
     """Marked, in order, under the old numbers; what was dealt with does not come again."""
     code = """
