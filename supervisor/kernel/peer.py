@@ -167,10 +167,10 @@ class Peer:
                 if link.broken:
                     raise BrokenError(link.broken, "supervisor")
                 self._wait(due_ns, "no answer")
-        finally:
+            ((_, message),) = link.answered
+        finally:  # a signal's handler may raise when the answer is there: it must not be taken for the next one's
             link.pending.pop(number, None)
-        ((_, message),) = link.answered
-        link.answered.clear()
+            link.answered.clear()
         return answered(message, to or "supervisor")
 
     def reply(self, message: Message, body: Body, *, descriptors: Iterable[Any] = ()) -> None:

@@ -141,6 +141,30 @@ def test_a_late_answer_is_dropped() -> None:
             a.receive(0.01)
 
 
+def test_an_answer_that_a_signal_came_with_is_not_the_next_request_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler raises when the answer was read and before it was taken."""
+    with two() as (a, b):
+        wait = a._wait
+
+        def interrupted(due_ns: int | None, what: str) -> None:
+            wait(due_ns, what)
+            if a._link.answered:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(a, "_wait", interrupted)
+
+        def echo() -> None:
+            for _ in range(2):
+                message = b.receive(10)
+                b.reply(message, message.body)
+
+        with working(echo):
+            with pytest.raises(KeyboardInterrupt):
+                a.request(b"first", timeout=10)
+            assert a.request(b"second", timeout=10).body == b"second"
+
+
 def test_serve_answers_until_the_other_side_closes() -> None:
     first, second = make_pair()
 
