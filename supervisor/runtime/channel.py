@@ -172,11 +172,8 @@ class Channel(Sending):
 
         Cancelling the future drops the answer.
         """
-        link, number = await self.post(kind_number(kind), body_of(body), REQUEST, address_of(to), descriptors, None)
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        link.pending[number] = answer
-        answer.add_done_callback(lambda _: link.pending.pop(number, None))
-        return answer
+        connection, number = await self.post(kind_number(kind), body_of(body), REQUEST, address_of(to), descriptors, None)
+        return connection.answer_to(number)
 
     async def reply(self, message: Message, body: Body, *, descriptors: Iterable[Any] = ()) -> None:
         """Answer a request; waits while very much is on its way out.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from supervisor.model.frames import Terms
+    from supervisor.model.message import Message
     from supervisor.runtime.turns import Turns
 
 #: What is gathered within one turn of the loop before it is written.
@@ -96,6 +97,15 @@ class Connection:
 
     # ---- reading ----
 
+    def answer_to(self, number: int) -> asyncio.Future[Message]:
+        """The future of the answer to our message ``number``; it has failed when the connection ended as that was written."""
+        answer: asyncio.Future[Message] = self._loop.create_future()
+        self.link.pending[number] = answer
+        answer.add_done_callback(lambda _: self.link.pending.pop(number, None))
+        if self.link.broken:
+            self._fail_pending()
+        return answer
+
     def ask_for_more(self) -> None:
         """The application wants the next message: what it is done with is acknowledged now or soon."""
         link = self.link
@@ -171,13 +181,17 @@ class Connection:
         if self._writing:
             loop.remove_writer(link.fileno())
         self._reading = self._writing = False
-        pending = list(link.pending.values())
-        link.pending.clear()
         self._on_end(self)
         link.close()
-        for answer in pending:
-            if not answer.done():
-                answer.set_exception(BrokenError(link.broken, self._name))
-                answer.exception()  # whoever does not look is no error of ours
+        self._fail_pending()
         self.receivers.wake_all()
         self.senders.wake_all()
+
+    def _fail_pending(self) -> None:
+        """Nobody answers any more."""
+        pending = list(self.link.pending.values())
+        self.link.pending.clear()
+        for answer in pending:
+            if not answer.done():
+                answer.set_exception(BrokenError(self.link.broken, self._name))
+                answer.exception()  # whoever does not look is no error of ours

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from supervisor.kernel.sealed import Sealed
     from supervisor.model.message import Message
+    from supervisor.runtime.connection import Connection
 
 #: Requests of one member that others have not answered yet.
 REQUESTS_MAX: Final = 1024
@@ -38,8 +39,8 @@ class Member:
 
     async def give(
         self, kind: int, body: bytes | Sealed, flags: int, sender: str, descriptors: Iterable[Any], patience: float
-    ) -> tuple[Any, int]:
-        """Send it a message of another member: its link and the message's number there.
+    ) -> tuple[Connection, int]:
+        """Send it a message of another member: its connection and the message's number there.
 
         Waits as long as ``patience`` for room, not at all when it was waited for in vain before. Raises :class:`TimedOutError`,
         :class:`BrokenError`, :class:`ClosedError`, :class:`ConfigError` (too big), OSError (no descriptors).
@@ -69,7 +70,7 @@ class Member:
             return
         flags = REQUEST if message.wants_reply else 0
         try:
-            link, number = await target.give(message.kind_number, message.content, flags, self.name, message.descriptors, patience)
+            connection, number = await target.give(message.kind_number, message.content, flags, self.name, message.descriptors, patience)
         except TimedOutError:
             self.tell(message, frames.BUSY, f"{target.name} takes no messages")
         except (BrokenError, ClosedError) as error:
@@ -78,13 +79,11 @@ class Member:
             self.tell(message, frames.REFUSED, str(error))
         else:
             if message.wants_reply:
-                self._expect(message, target, link, number)
+                self._expect(message, target, connection.answer_to(number))
 
-    def _expect(self, message: Message, target: Member, link: Any, number: int) -> None:
+    def _expect(self, message: Message, target: Member, answer: asyncio.Future[Message]) -> None:
         """Carry the answer back when it comes, or say that none will."""
         self.requests += 1
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        link.pending[number] = answer
 
         def done(_: object) -> None:
             self.requests -= 1

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Final
 
-    from supervisor.kernel.link import Link
     from supervisor.model.message import Message
     from supervisor.runtime.connection import Connection
 
@@ -59,8 +58,8 @@ class Sending:
 
     async def post(
         self, kind: int, body: bytes | Sealed, flags: int, address: bytes, descriptors: Iterable[Any], timeout: float | None
-    ) -> tuple[Link, int]:
-        """Send with everything as it goes on the wire: the link and the message's number on it. For an exchange."""
+    ) -> tuple[Connection, int]:
+        """Send with everything as it goes on the wire: the connection and the message's number on it. For an exchange."""
         mine = duplicates(descriptors) if descriptors else ()
         size, connection = len(body), self._connection
         free = connection is not None and not self._senders and not self._sealing and not connection.link.broken
@@ -73,7 +72,7 @@ class Sending:
                 raise
         number = connection.outbox.post(kind, body, flags, address, mine)
         connection.schedule()
-        return connection.link, number
+        return connection, number
 
     async def _ready(self, body: bytes | Sealed, descriptors: int, timeout: float | None) -> tuple[Connection, bytes | Sealed]:
         """Wait until the message may be sent, and seal a body whose copying would hold the event loop up."""

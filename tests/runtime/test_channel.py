@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -258,6 +259,17 @@ for message in peer:
                     seen.add(int(bytes((await channel.receive()).body)))
         assert seen == set(range(total))
         assert kills == 4
+
+
+async def test_a_request_that_cannot_be_written_fails_and_does_not_wait() -> None:
+    """The socket is too small for it, so the connection ends while the request is being sent."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+    with theirs:
+        async with Channel() as channel, asyncio.timeout(LONG):
+            channel.connect(ours.detach())
+            with pytest.raises(BrokenError, match="cannot be written to"):
+                await channel.request(bytes(50_000))
 
 
 async def test_time_outs_leave_nothing_behind() -> None:
