@@ -62,7 +62,7 @@ class Job:
         self._execution = execution
         self._text = text
         self._text_error: UnicodeError | None = None
-        self._waiters: list[Waiter] | None = None
+        self._waiters: dict[Waiter, None] | None = None  # in order
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._changes: asyncio.Lock | None = None

@@ -115,15 +115,24 @@ class PipeWriter:
             if not waiter.done():
                 waiter.set_result(None)
 
+    async def _news(self) -> None:
+        """Until less is held, or it is closed."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._waiters:  # who looks again and again must leave nothing each time
+                self._waiters.remove(waiter)
+            raise
+
     async def drain(self) -> None:
         """Wait until the pipe has taken all but 64 KiB; raises ``BrokenPipeError`` when the job reads no more."""
         await self._below(HIGH_WATER_BYTES)
 
     async def _below(self, most: int) -> None:
         while len(self._held) > most and self._broken is None:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+            await self._news()
         if self._broken is not None and not self._closing:
             raise BrokenPipeError(self._broken.errno, self._broken.strerror)
 
@@ -138,9 +147,7 @@ class PipeWriter:
     async def wait_closed(self) -> None:
         """Until everything held has gone out, or cannot."""
         while self._fd >= 0:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+            await self._news()
 
     def abort(self) -> None:
         """Close at once; what is held is dropped."""

@@ -90,7 +90,12 @@ class Service:
         while not done():
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter in self._waiters:  # who looks again and again must leave nothing each time
+                    self._waiters.remove(waiter)
+                raise
 
     def _register(self) -> None:
         if self._take_back is None:

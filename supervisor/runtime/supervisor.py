@@ -28,7 +28,7 @@ from supervisor.runtime.waiter import Waiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import Any
 
     from supervisor.kernel.cgroup import Cgroup
@@ -359,9 +359,14 @@ class Supervisor:
         while not done():
             waiter = Waiter(self.check_loop())
             if job._waiters is None:
-                job._waiters = []
-            job._waiters.append(waiter)
-            await waiter
+                job._waiters = {}
+            job._waiters[waiter] = None
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if job._waiters is not None:  # who looks again and again must leave nothing each time
+                    job._waiters.pop(waiter, None)
+                raise
 
     def check_loop(self) -> asyncio.AbstractEventLoop:
         """The running loop, which must be the one it was entered on: on another one everybody would wait for ever.
@@ -385,7 +390,7 @@ class Supervisor:
             self._in_turn = False
             self._resume_woken()
 
-    def wake(self, waiters: list[Waiter]) -> None:
+    def wake(self, waiters: Iterable[Waiter]) -> None:
         """Something happened to a job: let these tasks go on, at the end of the turn in which the engine told it, or soon."""
         if not self._woken and not self._in_turn and self._loop is not None:
             self._loop.call_soon(self._resume_woken)

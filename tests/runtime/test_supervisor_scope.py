@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -21,8 +21,9 @@ from programs import answering, python, sh
 from waiting import Line
 
 import supervisor
-from supervisor import ClosedError, ConfigError, Outcome, Supervisor
+from supervisor import ClosedError, ConfigError, Outcome, Service, ServiceSpec, Supervisor
 from supervisor.runtime.execution import Execution
+from supervisor.runtime.waiter import Waiter
 
 pytestmark = pytest.mark.usefixtures("holder")
 DEAF = "import os, signal, sys\nsignal.signal(15, signal.SIG_IGN)\nos.write(int(sys.argv[1]), b'ready\\n')\nwhile True: signal.pause()"
@@ -120,6 +121,29 @@ async def test_cancelling_a_waiter_leaves_the_job_alone() -> None:
             outcomes = await asyncio.gather(*waiters[1:])
     assert [outcome.verdict for outcome in outcomes] == ["ok", "ok"]
     assert waiters[0].cancelled()
+
+
+async def test_who_looks_again_and_again_leaves_nothing_each_time() -> None:
+    """``wait_for(job.wait(), 1)`` in a loop is how one waits for several things; so it is for a service and for room in a pipe."""
+
+    def waiting() -> int:
+        gc.collect()
+        return sum(isinstance(found, (asyncio.Future, Waiter)) for found in gc.get_objects())
+
+    async with Supervisor() as sup, Service(sup, ServiceSpec(name="web", exec_start=["sleep", "60"])) as service:
+        job = await sup.start(["sleep", "60"], stdin=subprocess.PIPE)
+        assert job.stdin is not None
+        job.stdin.write(bytes(1 << 20))
+        waits: list[Callable[[], Coroutine[Any, Any, object]]] = [job.wait, job.stdin.drain, job.stdin.wait_closed, service.wait]
+        before = waiting()
+        for wait in waits * 20:
+            task = asyncio.create_task(wait())
+            await asyncio.sleep(0)  # it runs up to its wait
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert waiting() - before < len(waits)  # the last one may not be collected yet
+        await job.kill()
 
 
 async def test_cancelling_terminate_does_not_take_the_request_back() -> None:
