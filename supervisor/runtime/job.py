@@ -330,7 +330,7 @@ class Job:
         self._execution.release()
         self._execution.observer = None  # they hold each other, and the job's input and output are not left to a collection
         if self.stdin is not None:
-            self.stdin.abort()  # nobody is left to read it
+            self.stdin.let_go()
         if self.stdout is not None:
             self.stdout.let_go()
         self._supervisor.forget(self)

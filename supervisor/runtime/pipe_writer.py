@@ -149,6 +149,11 @@ class PipeWriter:
         while self._fd >= 0:
             await self._news()
 
+    def let_go(self) -> None:
+        """The job is over: nobody is left to read what is held, and what is written from now on."""
+        if self._fd >= 0:
+            self._break(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
     def abort(self) -> None:
         """Close at once; what is held is dropped."""
         self._closing = True

@@ -144,6 +144,22 @@ async def test_a_job_that_reads_no_more_is_a_broken_pipe() -> None:
         await job.kill()
 
 
+async def test_a_job_that_is_over_is_a_broken_pipe_too() -> None:
+    """Whether the end of its input or its own end is heard of first: here its pipe is open elsewhere, and only its end is."""
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["sleep", "60"], stdin=PIPE)
+        assert job.stdin is not None
+        with open(f"/proc/{job.pid}/fd/0", "rb"):
+            job.stdin.write(bytes(1 << 20))
+            draining = asyncio.create_task(job.stdin.drain())
+            await job.kill()
+            with pytest.raises(BrokenPipeError):
+                await draining
+            job.stdin.write(b"late")
+            with pytest.raises(BrokenPipeError):
+                await job.stdin.drain()
+
+
 async def test_an_output_cap_counts_what_is_read_through_pipes() -> None:
     async with supervisor.Supervisor() as sup:
         job = await sup.start(["yes"], stdout=PIPE, stderr=STDOUT, limits={"output_max": "1M"})
