@@ -296,6 +296,11 @@ class Job:
         self._settle()
         return await self.wait()
 
+    def _give_up(self) -> None:
+        """Whoever wanted it was cancelled: kill it, again and again as long as that fails."""
+        self._execution.stop(0)
+        self._settle()
+
     def _settle(self) -> None:
         """After anything happened: end the waiting, or set the timer for what is due next."""
         execution = self._execution

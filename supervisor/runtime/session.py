@@ -241,8 +241,7 @@ class Session:
                 await self._supervisor.changed(job, lambda: job.ended)
             except asyncio.CancelledError as request:
                 cancelled = request
-                job._execution.stop(0)
-                job._settle()
+                job._give_up()
         while job in self._supervisor.jobs:
             try:
                 await asyncio.sleep(0)

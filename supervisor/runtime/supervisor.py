@@ -229,7 +229,7 @@ class Supervisor:
         try:
             await self.changed(job, lambda: job.state != JobState.STARTING)
         except BaseException:
-            job._execution.stop(0)
+            job._give_up()
             raise
         if isinstance(upstream, PipeReader):
             upstream.close()  # the new job has it: when it reads no more, the one before it shall learn so
@@ -249,8 +249,7 @@ class Supervisor:
         try:
             return await job.wait()
         except asyncio.CancelledError:
-            job._execution.stop(0)
-            job._settle()
+            job._give_up()
             await asyncio.shield(self.changed(job, lambda: job.ended))
             raise
 
@@ -294,7 +293,7 @@ class Supervisor:
         try:
             await self.changed(job, lambda: job.state != JobState.STARTING)
         except asyncio.CancelledError:
-            execution.stop(0)
+            job._give_up()
             raise
         return job
 
@@ -342,7 +341,7 @@ class Supervisor:
                 job = self._jobs[execution.token] = made
         except BaseException:
             if job is not None:  # a signal's handler has raised, and nobody but us will know the job
-                job._execution.stop(0)
+                job._give_up()
             raise
         if spec.preexec:
             job._settle()

@@ -231,6 +231,29 @@ async def test_jobs_that_end_while_no_descriptor_is_left_end_well_as_soon_as_the
         line.wait_closed(timeout=1)
 
 
+async def test_a_start_that_is_cancelled_while_no_descriptor_is_left_leaves_no_job() -> None:
+    """By another one that has begun in the same turn of the loop: the job runs, and killing it needs a descriptor."""
+    with Line() as line:
+        async with Supervisor() as sup:
+            tasks: list[asyncio.Task[None]] = []
+
+            async def begin(number: int) -> None:
+                job = await sup.start(sh("echo; exec sleep 60"), stdout=line.end)
+                other = tasks[1 - number]
+                with no_descriptors():
+                    other.cancel()
+                    await asyncio.wait([other])
+                await job.kill()
+
+            tasks += [asyncio.create_task(begin(number)) for number in range(2)]
+            await asyncio.sleep(0)  # both are being launched
+            line.read(), line.read()  # both are known to run in the next turn
+            await asyncio.wait(tasks)
+            assert sorted([task.cancelled() for task in tasks]) == [False, True]
+            async with asyncio.timeout(4):  # before anybody's patience runs out
+                await asyncio.gather(*[job.wait() for job in sup.jobs])
+
+
 async def test_output_that_is_not_the_text_asked_for_is_an_error_of_the_waiter_alone() -> None:
     """The job is over like any other: the scope ends, and the bytes are in the job's outcome."""
     async with Supervisor() as sup:
