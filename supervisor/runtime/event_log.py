@@ -14,11 +14,12 @@ from supervisor.model.value import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any, Final
 
     from supervisor.model.events import Event
 
+EVERY_JOB: Final = 0
 DEFAULT_MAX_EVENTS: Final = 1024
 DEFAULT_MAX_BYTES: Final = 8 << 20
 
@@ -31,8 +32,7 @@ class EventReader:
     always arrive. Read by one task at a time. Leaving the loop early needs no clean-up.
     """
 
-    def __init__(self, job: int, max_events: int, max_bytes: int, output: bool) -> None:
-        self.job = job  # 0: of every job
+    def __init__(self, max_events: int, max_bytes: int, output: bool) -> None:
         self.output = output
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -104,7 +104,7 @@ class EventLog:
     """Owns the readers of one supervisor's events and numbers what they are given."""
 
     def __init__(self) -> None:
-        self._readers: dict[weakref.ref[EventReader], None] = {}  # in order; forgotten ones go in constant time
+        self._readers: dict[int, dict[weakref.ref[EventReader], None]] = {}  # by job, in order: an event costs its own readers alone
         self._number = 0
 
     @property
@@ -114,24 +114,31 @@ class EventLog:
 
     def readers_of(self, job: int) -> Iterator[EventReader]:
         """Everybody who reads the events of this job (0: those of every job), the forgotten ones dropped."""
-        for reference in tuple(self._readers):
-            reader = reference()
-            if reader is None or reader.finished:
-                self._readers.pop(reference, None)
-            elif reader.job in (0, job):
-                yield reader
+        for key in (EVERY_JOB, job) if job else (EVERY_JOB,):
+            group = self._readers.get(key, {})
+            for reference in tuple(group):
+                reader = reference()
+                if reader is None or reader.finished:
+                    group.pop(reference, None)
+                    if not group:
+                        self._readers.pop(key, None)
+                else:
+                    yield reader
 
     def wants_output(self, job: int) -> bool:
         """Somebody reads this job's output as events."""
         return any(reader.output for reader in self.readers_of(job))
 
-    def add(self, job: int, snapshot: list[Event], *, max_events: int, max_bytes: int, output: bool) -> EventReader:
-        """A new reader that begins with ``snapshot``, numbered here."""
-        reader = EventReader(job, max_events, max_bytes, output)
+    def add(self, job: int, snapshot: list[Event], *, max_events: int, max_bytes: int, output: bool, over: bool = False) -> EventReader:
+        """A new reader that begins with ``snapshot``, numbered here; ``over``: nothing will follow it."""
+        reader = EventReader(max_events, max_bytes, output)
         for event in snapshot:
             self._number += 1
             reader.push(replace(event, number=self._number))
-        self._readers[weakref.ref(reader)] = None
+        if over:
+            reader.finish()
+        else:
+            self._readers.setdefault(job, {})[weakref.ref(reader)] = None
         return reader
 
     def emit(self, kind: type[Any], job: int, **fields: Any) -> None:
@@ -144,12 +151,16 @@ class EventLog:
             if kind is Output and not reader.output:
                 continue
             reader.push(event)
-            if kind is Terminated and reader.job == job:
-                reader.finish()
+        if kind is Terminated:
+            self._finish(self._readers.pop(job, {}))
 
     def close(self) -> None:
         """The supervisor is closed: every reader ends after what it has."""
-        for reference in self._readers:
+        for group in self._readers.values():
+            self._finish(group)
+        self._readers.clear()
+
+    def _finish(self, group: Iterable[weakref.ref[EventReader]]) -> None:
+        for reference in group:
             if (reader := reference()) is not None:
                 reader.finish()
-        self._readers.clear()

@@ -144,10 +144,8 @@ class Job:
         """
         ended = self._execution.outcome if self.ended else None
         snapshot = self._telling.snapshot(output, ended)
-        reader = self._supervisor.log.add(self.id, snapshot, max_events=max_events, max_bytes=max_bytes, output=output)
-        if ended is not None:
-            reader.finish()
-        return reader
+        log = self._supervisor.log
+        return log.add(self.id, snapshot, max_events=max_events, max_bytes=max_bytes, output=output, over=ended is not None)
 
     async def set_limits(self, limits: Limits | None = None, /, **given: Any) -> Mapping[str, str]:
         """Change limits while the job runs or is paused: ``set_limits(memory_max="1G")``; ``"infinity"`` lifts one.

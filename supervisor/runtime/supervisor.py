@@ -17,7 +17,7 @@ from supervisor.model.outcome import Exit, Outcome, Usage
 from supervisor.model.plan import LaunchPlan
 from supervisor.model.spec import JobSpec
 from supervisor.model.state import JobState
-from supervisor.runtime.event_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_EVENTS, EventLog
+from supervisor.runtime.event_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_EVENTS, EVERY_JOB, EventLog
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
@@ -92,7 +92,7 @@ class Supervisor:
     def events(self, *, output: bool = True, max_events: int = DEFAULT_MAX_EVENTS, max_bytes: int = DEFAULT_MAX_BYTES) -> EventReader:
         """The events of every job, as :meth:`Job.events`; ends when the supervisor is closed."""
         snapshot = [event for job in self.jobs for event in job._telling.snapshot(output, job.outcome)]
-        return self.log.add(0, snapshot, max_events=max_events, max_bytes=max_bytes, output=output)
+        return self.log.add(EVERY_JOB, snapshot, max_events=max_events, max_bytes=max_bytes, output=output)
 
     async def __aenter__(self) -> Supervisor:
         """Raises :class:`ConfigError` when the cgroup named cannot be used, :class:`ClosedError` when it was entered before."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from supervisor import (
     StateChanged,
     Terminated,
 )
+from supervisor.runtime.event_log import EventLog
 
 pytestmark = pytest.mark.usefixtures("holder")
 
@@ -165,3 +167,20 @@ async def test_every_reader_ends_with_the_supervisor() -> None:
         following = asyncio.create_task(collected(reader))
         await sup.run(["true"])
     assert isinstance((await following)[-1], Terminated)
+
+
+def test_an_event_costs_those_who_read_it_and_nobody_else() -> None:
+    """Ten thousand jobs with a reader each: what happens to one of them is no work for the others'."""
+
+    def emitting_ns(readers: int) -> int:
+        log = EventLog()
+        kept = [log.add(job, [], max_events=10, max_bytes=10, output=True) for job in range(1, readers + 1)]
+        took = []
+        for _ in range(20):
+            before = time.process_time_ns()
+            log.emit(Paused, 1)
+            took.append(time.process_time_ns() - before)
+        assert not kept[0].finished
+        return min(took)
+
+    assert emitting_ns(10_000) < 20 * emitting_ns(1)
