@@ -106,6 +106,7 @@ class EventLog:
     def __init__(self) -> None:
         self._readers: dict[int, dict[weakref.ref[EventReader], None]] = {}  # by job, in order: an event costs its own readers alone
         self._number = 0
+        self._closed = False
 
     @property
     def is_read(self) -> bool:
@@ -135,7 +136,7 @@ class EventLog:
         for event in snapshot:
             self._number += 1
             reader.push(replace(event, number=self._number))
-        if over:
+        if over or self._closed:
             reader.finish()
         else:
             self._readers.setdefault(job, {})[weakref.ref(reader)] = None
@@ -156,6 +157,7 @@ class EventLog:
 
     def close(self) -> None:
         """The supervisor is closed: every reader ends after what it has."""
+        self._closed = True
         for group in self._readers.values():
             self._finish(group)
         self._readers.clear()

@@ -169,6 +169,15 @@ async def test_every_reader_ends_with_the_supervisor() -> None:
     assert isinstance((await following)[-1], Terminated)
 
 
+async def test_who_comes_after_the_end_of_everything_is_not_kept_waiting() -> None:
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["true"])
+        await job.wait()
+    async with asyncio.timeout(10):
+        assert await collected(sup.events()) == []
+    assert isinstance((await collected(job.events()))[-1], Terminated)
+
+
 def test_an_event_costs_those_who_read_it_and_nobody_else() -> None:
     """Ten thousand jobs with a reader each: what happens to one of them is no work for the others'."""
 
