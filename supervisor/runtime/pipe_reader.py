@@ -9,6 +9,7 @@ import fcntl
 import os
 
 from supervisor.errors import BusyError, ConfigError
+from supervisor.runtime.pace import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class PipeReader:
         self._large = False
         self._handed = False
         self._rest = b""
+        self._pace = Pace()
         self._waiter: asyncio.Future[None] | None = None
 
     def fileno(self) -> int:
@@ -109,8 +111,8 @@ class PipeReader:
     async def _more(self, most: int = BATCH_BYTES) -> bytes:
         """The next bytes of the pipe, at least one unless it has ended."""
         while not self._ended:
-            if self._waiter is not None:
-                raise BusyError("another task is reading this stream")
+            if await self._gave_way():
+                continue
             try:
                 data = os.read(self._fd, most)
             except BlockingIOError:
@@ -131,6 +133,21 @@ class PipeReader:
                 return data
             self._end()
         return b""
+
+    async def _gave_way(self) -> bool:
+        """Let the event loop run where it has not for a while: True when it did, and this may be closed now. Raises :class:`BusyError`."""
+        if self._waiter is not None:
+            raise BusyError("another task is reading this stream")
+        if not self._pace.is_over():
+            return False
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        loop.call_soon(self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        return True
 
     def _enlarge(self) -> None:
         self._large = True
@@ -182,8 +199,8 @@ class PipeReader:
             view[:size] = self._taken(size)
             return size
         while not self._ended:
-            if self._waiter is not None:
-                raise BusyError("another task is reading this stream")
+            if await self._gave_way():
+                continue
             try:
                 size = os.readv(self._fd, [view])
             except BlockingIOError:
@@ -223,7 +240,7 @@ class PipeReader:
             start = max(0, len(self._held) - len(separator) + 1)
             if found >= 0 or len(self._held) > self._limit:
                 raise asyncio.LimitOverrunError(f"no separator within {self._limit} bytes", start)
-            data = await self._more()
+            data = await self._more(FULL_BYTES)  # no more than is soon gone through
             if not data:
                 raise asyncio.IncompleteReadError(self._taken(len(self._held)), None)
             self._held += data

@@ -9,6 +9,7 @@ from __future__ import annotations
 from supervisor.errors import BusyError
 from supervisor.kernel import ring
 from supervisor.kernel.ring_ends import BATCH_MESSAGES, ReaderEnd, RingEnd, WriterEnd
+from supervisor.runtime.pace import Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ async def _ready(end: RingEnd, size: int = 0) -> None:
         end.waiting = False
 
 
+async def _give_way(end: RingEnd) -> None:
+    """Let the event loop run once."""
+    import asyncio
+
+    if end.waiting:
+        raise BusyError(f"another task waits at this end of ring {end.name}")
+    end.waiting = True
+    try:
+        await asyncio.sleep(0)
+    finally:
+        end.waiting = False
+
+
 def _wake(woken: asyncio.Future[None]) -> None:
     if not woken.done():
         woken.set_result(None)
@@ -63,12 +77,18 @@ class RingWriter(WriterEnd):
 class RingReader(ReaderEnd):
     """The reading end of a ring, blocking and on an event loop."""
 
+    def __init__(self, name: str, fd: int, capacity: int, broadcast: bool, cell: int, socket: int) -> None:
+        super().__init__(name, fd, capacity, broadcast, cell, socket)
+        self._pace = Pace()
+
     async def get(self) -> bytes:
         """:meth:`read` that lets the event loop run while it waits. Cancelled: the message stays."""
         return (await self.get_many(1))[0]
 
     async def get_many(self, max_messages: int = BATCH_MESSAGES) -> list[bytes]:
         """:meth:`read_many` that lets the event loop run while it waits: at least one message. Cancelled: they stay."""
+        if self._pace.is_over():
+            await _give_way(self)
         while not (messages := self.read_many(max_messages, timeout=0)):
             await _ready(self)
         return messages

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from typing import Any
 
 import pytest
 from programs import python, sh
@@ -115,6 +116,20 @@ async def test_a_cancelled_read_loses_nothing_and_two_readers_at_once_are_refuse
             await job.stdout.read(1)
         job.stdin.write(b"a\nb\n")
         assert await waiting == b"A\n" and await job.stdout.readline() == b"B\n"
+
+
+@pytest.mark.parametrize("read", ["readline", "readlines", "read", "readinto", "readexactly"])
+async def test_a_job_that_writes_as_fast_as_it_is_read_stops_nothing_else(read: str) -> None:
+    """Nobody ever has to wait for its next byte; a time limit around the reading holds all the same."""
+    argument: dict[str, Any] = {"read": 1000, "readinto": bytearray(1000), "readexactly": 1000}
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["yes"], stdout=PIPE)
+        call = getattr(job.stdout, read)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                while await (call(argument[read]) if read in argument else call()):
+                    pass
+        await job.kill()
 
 
 async def test_jobs_in_a_row_and_the_first_learns_that_the_last_reads_no_more() -> None:

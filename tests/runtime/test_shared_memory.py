@@ -167,6 +167,15 @@ async def test_a_cancelled_wait_leaves_the_end_as_it_was() -> None:
         reader.close()
 
 
+async def test_a_ring_that_never_runs_dry_stops_nothing_else() -> None:
+    with SharedMemory.create_ring("full", "4M") as ring, ring.writer() as writer, ring.reader() as reader:
+        writer.write_many([b"x"] * 100_000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                for _ in range(100_000):
+                    await reader.get()
+
+
 async def test_everybody_hears_a_broadcast_and_a_slow_listener_hears_of_its_loss() -> None:
     with SharedMemory.create_ring("news", 4096, readers=2, broadcast=True) as ring:
         writer, quick, slow = ring.writer(), ring.reader(0), ring.reader(1)
