@@ -495,8 +495,12 @@ class Execution:
     def release(self) -> None:
         """Close the streams and remove the job's cgroup; the driver calls it once the outcome is told.
 
-        Removing a cgroup takes the kernel longer than everything else at an end, so nobody waits for it.
+        Removing a cgroup takes the kernel longer than everything else at an end, so nobody waits for it. Also for one that was
+        never launched.
         """
+        if self._launching is not None:
+            self._launching.abandon()
+            self._launching = None
         if self._wall_guard is not None:
             self._wall_guard.close()
         self._close_tree()

@@ -73,9 +73,7 @@ class Launching:
         try:
             child, message = spawn_forked(self._block, root_fd, self._token, self._plan.cgroup_leaf, self._spec.preexec, held)
         except BaseException:
-            self._let_go()
-            if self._helper is not None:
-                os.close(self._helper.control_fd)
+            self.abandon()
             raise
         self.adopt(child)
         return child, message
@@ -94,6 +92,13 @@ class Launching:
         """Watch a child that we or a template have forked; one that cannot be watched is ended, and ``child.err`` says why."""
         if child.err == 0:
             self._engine.adopt(self._token, self._block, self._root_fd, child)
+
+    def abandon(self) -> None:
+        """It will not be launched: give everything back; safe to call twice."""
+        self._let_go()
+        if self._helper is not None:
+            os.close(self._helper.control_fd)
+            self._helper = None
 
     def _let_go(self) -> None:
         self._streams.release()

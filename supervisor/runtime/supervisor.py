@@ -327,10 +327,10 @@ class Supervisor:
                 execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
                 execution.guarded = True
                 execution.keep = keep
-                if terminal is not None:
-                    execution.streams.talk_through(*terminal.take())
-                made = Job(self, execution, text)
                 try:
+                    if terminal is not None:
+                        execution.streams.talk_through(*terminal.take())
+                    made = Job(self, execution, text)
                     if spec.preexec:
                         execution.launch(held)
                     elif not forked:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 from typing import Any
 
 import pytest
@@ -158,3 +160,31 @@ async def test_a_specification_and_a_missing_program_work_on_a_terminal_and_leav
         assert job.state == "failed" and job.stdout is not None and await job.stdout.read() == b""
         with pytest.raises(ConfigError, match="no terminal"):
             (await sup.start(["true"])).set_window_size(24, 80)
+
+
+async def test_a_terminal_that_cannot_be_had_for_lack_of_descriptors_leaves_none() -> None:
+    """Wherever on the way to the start they run out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    seen = set()
+    async with supervisor.Supervisor() as sup:
+        await sup.run(["/no/such/program"])  # what is loaded and kept is there
+        free = os.dup(0)  # the lowest number that is free
+        os.close(free)
+        before = os.listdir("/proc/self/fd")
+        for room in range(16):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + room, hard))
+            try:
+                job = await sup.start(["/no/such/program"], pty=True)
+            except OSError as error:
+                seen.add(error.errno)
+            else:
+                assert job.stdout is not None
+                job.stdout.close()
+                await job.wait()
+                seen.add(job.state)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            while sup.jobs:
+                await asyncio.sleep(0)
+            assert os.listdir("/proc/self/fd") == before
+    assert seen == {errno.EMFILE, "failed"}
