@@ -9,7 +9,7 @@ import os
 import supervisor.control.watch
 import supervisor.kernel.diagnose
 import supervisor.runtime.conclude  # noqa: F401 - all that an end needs is loaded before: there may be no descriptor left then
-from supervisor.errors import ClosedError, ConfigError
+from supervisor.errors import ClosedError, ConfigError, JobFailed
 from supervisor.kernel.held_signals import Handlers, HeldSignals
 from supervisor.kernel.native import OUTPUT, OUTPUT_END, OUTPUT_ERROR, Engine
 from supervisor.model.classify import Evidence, Finding
@@ -239,19 +239,26 @@ class Supervisor:
         self,
         args: Command | JobSpec,
         *,
+        check: bool = False,
         text: bool | None = None,
         encoding: str | None = None,
         errors: str | None = None,
         **options: Any,
     ) -> Outcome:
-        """Start a command and wait for its outcome, PIPE collects; cancelled, it kills the job and waits for its end."""
+        """Start a command and wait for its outcome, PIPE collects; cancelled, it kills the job and waits for its end.
+
+        With ``check=True`` every verdict but ``ok`` raises :class:`JobFailed`.
+        """
         job = self._begin(args, text_mode(text, encoding, errors), options, pipes=False)
         try:
-            return await job.wait()
+            outcome = await job.wait()
         except asyncio.CancelledError:
             job._give_up()
             await asyncio.shield(self.changed(job, lambda: job.ended))
             raise
+        if check and not outcome.ok:
+            raise JobFailed(outcome)
+        return outcome
 
     def _begin(self, args: Command | JobSpec, mode: Text, options: dict[str, Any], *, pipes: bool, pty: Any = False) -> Job:
         if isinstance(args, JobSpec) and options:

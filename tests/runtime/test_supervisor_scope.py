@@ -21,7 +21,7 @@ from programs import answering, python, sh
 from waiting import Line
 
 import supervisor
-from supervisor import ClosedError, ConfigError, Outcome, Service, ServiceSpec, Supervisor
+from supervisor import ClosedError, ConfigError, JobFailed, Outcome, Service, ServiceSpec, Supervisor
 from supervisor.runtime.execution import Execution
 from supervisor.runtime.waiter import Waiter
 
@@ -84,6 +84,14 @@ async def test_cancelling_run_kills_the_job_before_the_cancellation_goes_on() ->
                     await sup.run(python(DEAF, line.end), pass_fds=[line.end], kill_grace=60)
             assert sup.jobs == ()
             line.wait_closed(timeout=1)
+
+
+async def test_run_checks_as_the_run_without_a_loop_does() -> None:
+    async with Supervisor() as sup:
+        assert (await sup.run(["true"], check=True)).ok
+        with pytest.raises(JobFailed) as caught:
+            await sup.run(sh("exit 3"), check=True)
+    assert caught.value.outcome.exit.code == 3
 
 
 async def test_cancelling_start_kills_what_was_being_started() -> None:
