@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define SUP_RING_MAGIC 0x31676e6952707553ull /* "SupRing1" */
 
@@ -69,6 +70,7 @@ struct sup_ring_peer {
 
 struct sup_ring {
     struct sup_ring_side *own;
+    pid_t owner; /* a process forked from it has a copy of us, and no say */
     char *messages;
     uint64_t capacity, page;
     uint64_t index, count;         /* ours: the shared copies are for the others */

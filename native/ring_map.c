@@ -92,7 +92,8 @@ void sup_ring_close(struct sup_ring *ring)
     if (ring == NULL)
         return;
     if (ring->own != NULL) {
-        atomic_store_explicit(&ring->own->state, SUP_RING_CLOSED, memory_order_release);
+        if (ring->owner == getpid())
+            atomic_store_explicit(&ring->own->state, SUP_RING_CLOSED, memory_order_release);
         unmap_side(ring->own);
     }
     for (int i = 0; i < ring->peer_count; i++)
@@ -119,7 +120,7 @@ static struct sup_ring *new_ring(uint64_t capacity, bool writer, bool lossy)
     struct sup_ring *ring = calloc(1, sizeof *ring);
     if (ring == NULL)
         return failed(-ENOMEM);
-    *ring = (struct sup_ring){.capacity = capacity, .page = page, .writer = writer, .lossy = lossy};
+    *ring = (struct sup_ring){.owner = getpid(), .capacity = capacity, .page = page, .writer = writer, .lossy = lossy};
     return ring;
 }
 

@@ -80,6 +80,7 @@ class Link:
         "_inbox_fds",
         "_last_received",
         "_most_messages",
+        "_owner",
         "_packets",
         "_quarter_bytes",
         "_quarter_messages",
@@ -106,6 +107,7 @@ class Link:
         if self._socket.family != _socket.AF_UNIX or self._socket.type & 0xF != _socket.SOCK_SEQPACKET:
             self._socket.detach()
             raise ConfigError(f"descriptor {fd} is not a channel: it is no unix socket of type SOCK_SEQPACKET")
+        self._owner = os.getpid()
         self._terms = terms
         self._theirs = b""  # the other side's terms, as they came
         self.broken = ""
@@ -329,12 +331,18 @@ class Link:
             self.broken = reason
             close_all(self._packets.take_descriptors() or ())  # behind what broke the rules, or with an empty packet, which says the end
 
+    @property
+    def is_ours(self) -> bool:
+        """This process opened it; one that was forked from it has a copy of us, and no say over the connection."""
+        return os.getpid() == self._owner
+
     def close(self) -> None:
         """Close the socket and drop what is on its way; messages received stay. Safe to call twice."""
         self.fail("was closed here")
         self.outbox.close()
-        if self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0 and self.is_ours:
             close_socket(self._socket.detach())
+        self._socket.close()
 
 
 def _pack_fds(fds: tuple[int, ...]) -> bytes:

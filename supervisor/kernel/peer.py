@@ -311,10 +311,14 @@ class Peer:
     # ---- the end ----
 
     def close(self) -> None:
-        """Close our end; the other side gets everything that was sent. Safe to call twice."""
-        self._link.settle()
-        self._link.acknowledge()
-        self._link.flush()
+        """Close our end; the other side gets everything that was sent. Safe to call twice.
+
+        In a process that was forked from the one that connected it closes its copy alone: the connection goes on.
+        """
+        if self._link.is_ours:
+            self._link.settle()
+            self._link.acknowledge()
+            self._link.flush()
         self._link.close()
 
     def __enter__(self) -> Peer:

@@ -165,6 +165,21 @@ def test_an_answer_that_a_signal_came_with_is_not_the_next_request_s(monkeypatch
             assert a.request(b"second", timeout=10).body == b"second"
 
 
+def test_a_forked_process_closes_its_copy_and_not_the_connection() -> None:
+    """As one does that leaves ``with supervisor.connect() as peer`` by sys.exit."""
+    with two() as (a, b):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                a.close()
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        a.send(b"to")
+        b.send(b"fro")
+        assert (b.receive(10).body, a.receive(10).body) == (b"to", b"fro")
+
+
 def test_serve_answers_until_the_other_side_closes() -> None:
     first, second = make_pair()
 

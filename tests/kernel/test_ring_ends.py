@@ -503,6 +503,22 @@ def test_an_end_in_use_by_one_thread_is_busy_for_another(queue: tuple[WriterEnd,
         thread.join()
 
 
+def test_a_forked_process_closes_its_copies_and_not_the_ends(queue: tuple[WriterEnd, ReaderEnd]) -> None:
+    """Also when it only ends, and Python takes them away."""
+    writer, reader = queue
+    writer.write(b"before")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            writer.close()
+            reader.close()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    writer.write(b"after")
+    assert [reader.read(timeout=PATIENCE), reader.read(timeout=PATIENCE)] == [b"before", b"after"]
+
+
 def test_closed_ends_and_rings_say_so() -> None:
     ring = Ring("q", CAPACITY, 1, False, False)
     writer, reader = ring.take_writer(WriterEnd), ring.take_reader(0, ReaderEnd)
