@@ -58,6 +58,12 @@ class PipeReader:
         self._handed = True
         return self._fd
 
+    def take_back(self) -> None:
+        """The other process was not started, or was ended at once: it is read here again."""
+        if self._fd >= 0:
+            os.set_blocking(self._fd, False)
+        self._handed = False
+
     def follow(self, rest: Callable[[], bytes]) -> None:
         """What ``rest()`` returns comes after the pipe's end; not asked when somebody else reads the pipe by now."""
         if self._fd >= 0 and not self._handed:

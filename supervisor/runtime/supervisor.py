@@ -225,11 +225,16 @@ class Supervisor:
         upstream = options.get("stdin")
         if isinstance(upstream, PipeReader):
             options["stdin"] = upstream.hand_over()
-        job = self._begin(args, text_mode(text, encoding, errors), options, pipes=True, pty=pty)
         try:
-            await self.changed(job, lambda: job.state != JobState.STARTING)
+            job = self._begin(args, text_mode(text, encoding, errors), options, pipes=True, pty=pty)
+            try:
+                await self.changed(job, lambda: job.state != JobState.STARTING)
+            except BaseException:
+                job._give_up()
+                raise
         except BaseException:
-            job._give_up()
+            if isinstance(upstream, PipeReader):
+                upstream.take_back()
             raise
         if isinstance(upstream, PipeReader):
             upstream.close()  # the new job has it: when it reads no more, the one before it shall learn so

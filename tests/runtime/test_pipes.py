@@ -144,6 +144,20 @@ async def test_jobs_in_a_row_and_the_first_learns_that_the_last_reads_no_more() 
         assert [(await job.wait()).exit.signal for job in (middle, source)] == [13, 13]
 
 
+async def test_what_a_refused_start_was_to_read_is_read_here_as_before() -> None:
+    """By reads that wait without the event loop waiting with them."""
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["cat"], stdin=PIPE, stdout=PIPE)
+        assert job.stdin is not None and job.stdout is not None
+        with pytest.raises(ConfigError):
+            await sup.start(["cat"], stdin=job.stdout, cwd="/", umask=-1)
+        reading = asyncio.create_task(job.stdout.readline())
+        await asyncio.sleep(0)
+        job.stdin.write(b"line\n")
+        assert await reading == b"line\n"
+        await job.kill()
+
+
 async def test_a_job_that_reads_no_more_is_a_broken_pipe() -> None:
     async with supervisor.Supervisor() as sup:
         job = await sup.start(["sh", "-c", "exec <&-; sleep 60"], stdin=PIPE)
