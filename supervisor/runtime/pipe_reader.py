@@ -142,8 +142,7 @@ class PipeReader:
 
     async def _gave_way(self) -> bool:
         """Let the event loop run where it has not for a while: True when it did, and this may be closed now. Raises :class:`BusyError`."""
-        if self._waiter is not None:
-            raise BusyError("another task is reading this stream")
+        self._check_free()
         if not self._pace.is_over():
             return False
         loop = asyncio.get_running_loop()
@@ -173,7 +172,12 @@ class PipeReader:
             if self._fd == fd:
                 loop.remove_reader(fd)
 
+    def _check_free(self) -> None:
+        if self._waiter is not None:
+            raise BusyError("another task is reading this stream")
+
     def _taken(self, size: int) -> bytes:
+        self._check_free()  # what is held is the beginning of what that task reads
         data = bytes(memoryview(self._held)[:size])
         del self._held[:size]
         return data
@@ -190,10 +194,10 @@ class PipeReader:
         return b"".join(parts)
 
     async def _hold_back(self, parts: list[bytes]) -> bytes:
-        """The next bytes; a cancellation puts what was read before them back."""
+        """The next bytes; what is raised instead, such as a cancellation, puts what was read before them back."""
         try:
             return await self._more()
-        except asyncio.CancelledError:
+        except BaseException:
             self._held[:0] = b"".join(parts)
             raise
 

@@ -118,6 +118,22 @@ async def test_a_cancelled_read_loses_nothing_and_two_readers_at_once_are_refuse
         assert await waiting == b"A\n" and await job.stdout.readline() == b"B\n"
 
 
+async def test_a_second_reader_that_is_refused_takes_nothing_from_the_first() -> None:
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["cat"], stdin=PIPE, stdout=PIPE)
+        assert job.stdin is not None and job.stdout is not None
+        job.stdin.write(b"one\nhalf a li")
+        assert await job.stdout.readline() == b"one\n"
+        first = asyncio.create_task(job.stdout.readline())
+        await asyncio.sleep(0)
+        for read in (job.stdout.read(), job.stdout.read(3), job.stdout.readinto(bytearray(3)), job.stdout.readexactly(3)):
+            with pytest.raises(BusyError):
+                await read
+        job.stdin.write(b"ne\n")
+        assert await first == b"half a line\n"
+        await job.kill()
+
+
 @pytest.mark.parametrize("read", ["readline", "readlines", "read", "readinto", "readexactly"])
 async def test_a_job_that_writes_as_fast_as_it_is_read_stops_nothing_else(read: str) -> None:
     """Nobody ever has to wait for its next byte; a time limit around the reading holds all the same."""
