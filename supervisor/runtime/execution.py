@@ -423,6 +423,11 @@ class Execution:
         if self._end.paused_at is not None and self.state == JobState.RUNNING:
             self._become(JobState.PAUSED)
 
+    def unpause(self) -> None:
+        """Whether every task has stopped cannot be told: the tree runs on, unless somebody else has paused it meanwhile."""
+        if self.state == JobState.RUNNING:
+            self.resume()
+
     def resume(self) -> bool:
         """Let a paused tree run on. False when it was not paused."""
         if self._end.paused_at is None or self.tree is None:

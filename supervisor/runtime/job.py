@@ -202,7 +202,7 @@ class Job:
         """Stop the whole tree (cgroup.freeze, or SIGSTOP without a freezer); its clock stands still.
 
         Pausing a paused or finished job changes nothing. Returns when every task has stopped, or after a second with one that
-        the kernel cannot stop yet. Cancelled, it still finishes first.
+        the kernel cannot stop yet. Raises OSError without descriptors, and the job runs on then. Cancelled, it still finishes first.
         """
         self._supervisor.check_loop()
         still_stopping = self._execution.pause()
@@ -210,13 +210,21 @@ class Job:
         if still_stopping is not None:
             from supervisor.runtime.finished import finished
 
+            cancelled: asyncio.CancelledError | None = None
             with self._tree_kept():
-                waiting = asyncio.get_running_loop().run_in_executor(None, still_stopping)
-                cancelled = await finished(waiting)
+                try:
+                    waiting = asyncio.get_running_loop().run_in_executor(None, still_stopping)
+                    cancelled = await finished(waiting)
+                    waiting.result()
+                except Exception as error:  # no descriptor, or no thread, to wait with
+                    self._execution.unpause()
+                    self._rearm()
+                    if cancelled is not None:
+                        raise cancelled from error
+                    raise
             self._execution.paused()
             if cancelled is not None:
                 raise cancelled
-            waiting.result()
 
     async def resume(self) -> None:
         """Let a paused tree run on; without effect on one that is not paused."""

@@ -27,12 +27,15 @@ class Slow:
         self.begun = threading.Event()
         self._stopped = threading.Event()
         self._wait = wait
+        self.error: OSError | None = None
 
     def wait_frozen(self, cgroup: Cgroup, patience_ms: int, below: str = "") -> bool:
         if patience_ms == tree.FROZEN_AT_ONCE_MS:
             return False
         self.begun.set()
         assert self._stopped.wait(PATIENCE)
+        if self.error is not None:
+            raise self.error
         return bool(self._wait(cgroup, patience_ms, below))  # type: ignore[operator]
 
     def stop(self) -> None:
@@ -90,6 +93,15 @@ async def test_one_that_is_terminated_meanwhile_may_react(slow: Slow) -> None:
         assert outcome.exit.signal == 15
         slow.stop()
         await task
+
+
+async def test_one_that_cannot_be_watched_to_its_stop_runs_on(slow: Slow) -> None:
+    slow.error = OSError(errno.EMFILE, "too many open files")
+    async with pausing(slow) as (job, task):
+        slow.stop()
+        with pytest.raises(OSError, match="too many open files"):
+            await task
+        assert job.state == "running" and job.paused_ns == job.paused_ns  # its clock does not stand still
 
 
 async def test_a_cancelled_pause_is_whole(slow: Slow) -> None:
