@@ -14,7 +14,7 @@ TURN_NS: Final = 2_000_000
 
 
 class Pace:
-    """The time since one reader last gave way.
+    """The time for which one reader has not waited.
 
     A read that finds something does not wait, and so the event loop does not run. Whoever fills a pipe or a ring as fast as it
     is read would stop everything else of this loop, time limits around the reading among it.
@@ -23,12 +23,16 @@ class Pace:
     __slots__ = ("_since_ns",)
 
     def __init__(self) -> None:
-        self._since_ns = 0
+        self._since_ns = 0  # 0: it has waited since it last read
 
     def is_over(self) -> bool:
-        """It is time to give way, which the caller does now."""
+        """It is time to give way, which the caller does now; asked before each read."""
         now_ns = monotonic_ns()
-        if now_ns - self._since_ns < TURN_NS:
+        if self._since_ns and now_ns - self._since_ns < TURN_NS:
             return False
-        self._since_ns = now_ns
-        return True
+        is_first, self._since_ns = self._since_ns == 0, now_ns
+        return not is_first
+
+    def waited(self) -> None:
+        """The reader had to wait, and the event loop ran."""
+        self._since_ns = 0

@@ -167,6 +167,7 @@ class PipeReader:
         loop.add_reader(fd, self._wake)
         try:
             await self._waiter
+            self._pace.waited()
         finally:
             self._waiter = None
             if self._fd == fd:

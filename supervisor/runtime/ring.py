@@ -91,6 +91,7 @@ class RingReader(ReaderEnd):
             await _give_way(self)
         while not (messages := self.read_many(max_messages, timeout=0)):
             await _ready(self)
+            self._pace.waited()
         return messages
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
