@@ -149,7 +149,7 @@ class HelperLaunch:
         fd, self.control_fd = self.control_fd, -1  # high() closes what it replaces, also when it fails
         self.control_fd = high(fd)
         self._theirs.append(high(self._theirs.pop()))
-        self._theirs.append(engine.sealed_block(_job_block(plan)))
+        self._theirs.append(high(engine.sealed_block(_job_block(plan))))
 
     def _pack(self, plan: LaunchPlan, sources: Mapping[int, int], program_fd: int) -> bytes:
         control, memory = self._theirs

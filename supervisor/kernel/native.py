@@ -192,7 +192,7 @@ class Packets:
         return None
 
 
-#: A supervisor that starts many jobs has few plans, or none twice.
+#: A supervisor that starts many jobs has few plans, or none twice; a descriptor for each that it has twice.
 BLOCKS_MAX: Final = 8
 
 
@@ -227,7 +227,9 @@ class Engine:
         self._max = events_per_poll
         self._tokens = 0
         self._program = -1
-        self._blocks: dict[int, tuple[bytes, int]] = {}  # by id: the block, which keeps the id its own, and its memory
+        self._blocks: dict[
+            int, tuple[bytes, int]
+        ] = {}  # by id: the block, which keeps the id its own, and its memory, -1 while one job had it
 
     def sealed_program(self, path: str) -> int:
         """A descriptor of a sealed copy of the program, made once and kept: what has it open can change nothing. Raises OSError."""
@@ -240,17 +242,25 @@ class Engine:
         return self._program
 
     def sealed_block(self, block: bytes) -> int:
-        """A descriptor, the caller's, of memory that holds the block and cannot change; jobs of one plan share it. Raises OSError."""
+        """A descriptor, the caller's, of memory that holds the block and cannot change. Raises OSError.
+
+        Jobs of one plan share it from the second on: most plans are for one job.
+        """
         kept = self._blocks.get(id(block))
         if kept is None or kept[0] is not block:
             if len(self._blocks) >= BLOCKS_MAX:
                 self._forget_blocks()
+            self._blocks[id(block)] = (block, -1)
+            return _sealed(block)
+        if kept[1] < 0:
             kept = self._blocks[id(block)] = (block, _sealed(block))
         return duplicate(kept[1])
 
     def _forget_blocks(self) -> None:
         while self._blocks:
-            os.close(self._blocks.popitem()[1][1])
+            _, (_, fd) = self._blocks.popitem()
+            if fd >= 0:
+                os.close(fd)
 
     def fileno(self) -> int:
         return int(lib.sup_engine_fd(self.pointer))

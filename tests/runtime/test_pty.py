@@ -165,7 +165,7 @@ async def test_a_specification_and_a_missing_program_work_on_a_terminal_and_leav
 async def test_a_terminal_that_cannot_be_had_for_lack_of_descriptors_leaves_none() -> None:
     """Wherever on the way to the start they run out."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    seen = set()
+    seen: set[object] = set()
     async with supervisor.Supervisor() as sup:
         await sup.run(["/no/such/program"])  # what is loaded and kept is there
         free = os.dup(0)  # the lowest number that is free
