@@ -227,9 +227,8 @@ class Engine:
         self._max = events_per_poll
         self._tokens = 0
         self._program = -1
-        self._blocks: dict[
-            int, tuple[bytes, int]
-        ] = {}  # by id: the block, which keeps the id its own, and its memory, -1 while one job had it
+        #: By id: the block, which keeps the id its own, and its memory, -1 while one job had it.
+        self._blocks: dict[int, tuple[bytes, int]] = {}
 
     def sealed_program(self, path: str) -> int:
         """A descriptor of a sealed copy of the program, made once and kept: what has it open can change nothing. Raises OSError."""
