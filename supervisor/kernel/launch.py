@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from supervisor.kernel.held_signals import HeldSignals
-    from supervisor.kernel.native import Engine
     from supervisor.model.plan import LaunchPlan
 
 HELPER: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ringfence-init")
@@ -119,13 +118,13 @@ _helper_blocks: dict[tuple[object, ...], tuple[LaunchPlan, bytes]] = {}
 class HelperLaunch:
     """The block that starts the init helper, and our end of its control socket.
 
-    The helper inherits the job's standard streams and descriptors and reads the job's own block from
-    memory. :meth:`release` closes what only the helper needs.
+    The helper inherits the job's standard streams and descriptors and reads the job's own block from a
+    memory file. :meth:`release` closes what only the helper needs.
     """
 
     __slots__ = ("_theirs", "block", "control_fd")
 
-    def __init__(self, engine: Engine, plan: LaunchPlan, sources: Mapping[int, int], program_fd: int = -1) -> None:
+    def __init__(self, plan: LaunchPlan, sources: Mapping[int, int], program_fd: int = -1) -> None:
         """``program_fd``: the helper's program where its file shall not be used.
 
         Raises OSError when a descriptor cannot be had; nothing is left open then.
@@ -133,7 +132,7 @@ class HelperLaunch:
         self.control_fd = -1
         self._theirs: list[int] = []
         try:
-            self._open(engine, plan)
+            self._open()
             self.block = self._pack(plan, sources, program_fd)
         except BaseException:
             self.release()
@@ -141,18 +140,20 @@ class HelperLaunch:
                 os.close(self.control_fd)
             raise
 
-    def _open(self, engine: Engine, plan: LaunchPlan) -> None:
+    def _open(self) -> None:
         pair = ffi.new("int32_t[2]")
         native.check(lib.sup_socketpair(pair), "socketpair")
         self.control_fd, control = pair[0], pair[1]
         self._theirs.append(control)
+        self._theirs.append(os.memfd_create("ringfence-plan", os.MFD_CLOEXEC))
         fd, self.control_fd = self.control_fd, -1  # high() closes what it replaces, also when it fails
         self.control_fd = high(fd)
-        self._theirs.append(high(self._theirs.pop()))
-        self._theirs.append(high(engine.sealed_block(_job_block(plan))))
+        for _ in range(len(self._theirs)):
+            self._theirs.append(high(self._theirs.pop(0)))
 
     def _pack(self, plan: LaunchPlan, sources: Mapping[int, int], program_fd: int) -> bytes:
         control, memory = self._theirs
+        os.write(memory, _job_block(plan))
         key = (id(plan), control, memory, program_fd, *sources.items())
         kept = _helper_blocks.get(key)
         if kept is None or kept[0] is not plan:

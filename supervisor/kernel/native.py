@@ -192,26 +192,6 @@ class Packets:
         return None
 
 
-#: A supervisor that starts many jobs has few plans, or none twice; a descriptor for each that it has twice.
-BLOCKS_MAX: Final = 8
-
-
-def _sealed(content: bytes) -> int:
-    """A descriptor of memory that holds these bytes for good. Raises OSError."""
-    import fcntl
-
-    fd = os.memfd_create("ringfence-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-        fcntl.fcntl(fd, 1033, 15)  # F_ADD_SEALS: everything, fcntl(2)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
 class Engine:
     """Owns one native epoll set and, once started, its spawner threads.
 
@@ -227,8 +207,6 @@ class Engine:
         self._max = events_per_poll
         self._tokens = 0
         self._program = -1
-        #: By id: the block, which keeps the id its own, and its memory, -1 while one job had it.
-        self._blocks: dict[int, tuple[bytes, int]] = {}
 
     def sealed_program(self, path: str) -> int:
         """A descriptor of a sealed copy of the program, made once and kept: what has it open can change nothing. Raises OSError."""
@@ -239,27 +217,6 @@ class Engine:
             finally:
                 os.close(fd)
         return self._program
-
-    def sealed_block(self, block: bytes) -> int:
-        """A descriptor, the caller's, of memory that holds the block and cannot change. Raises OSError.
-
-        Jobs of one plan share it from the second on: most plans are for one job.
-        """
-        kept = self._blocks.get(id(block))
-        if kept is None or kept[0] is not block:
-            if len(self._blocks) >= BLOCKS_MAX:
-                self._forget_blocks()
-            self._blocks[id(block)] = (block, -1)
-            return _sealed(block)
-        if kept[1] < 0:
-            kept = self._blocks[id(block)] = (block, _sealed(block))
-        return duplicate(kept[1])
-
-    def _forget_blocks(self) -> None:
-        while self._blocks:
-            _, (_, fd) = self._blocks.popitem()
-            if fd >= 0:
-                os.close(fd)
 
     def fileno(self) -> int:
         return int(lib.sup_engine_fd(self.pointer))
@@ -331,4 +288,3 @@ class Engine:
         if self._program >= 0:
             os.close(self._program)
             self._program = -1
-        self._forget_blocks()

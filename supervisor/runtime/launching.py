@@ -50,7 +50,7 @@ class Launching:
                 make_upper(overlay)
         if self._root is None or self._plan.setup_count:
             program = self._engine.sealed_program(HELPER) if self._plan.setup_count else -1
-            self._helper = HelperLaunch(self._engine, self._plan, self._streams.sources, program)
+            self._helper = HelperLaunch(self._plan, self._streams.sources, program)
             return self._helper.block
         return direct_block(self._plan, self._streams.sources)
 

@@ -164,31 +164,3 @@ def test_threads_that_read_at_once_each_get_their_own_files_text(tmp_path: Path)
             assert list(pool.map(wrong, "abcdefgh")) == [0] * 8
     finally:
         os.close(folder)
-
-
-def test_jobs_of_one_plan_share_the_memory_of_their_block_and_a_plan_for_one_keeps_none() -> None:
-    engine = Engine()
-    before = set(os.listdir("/proc/self/fd"))
-
-    def inode_of(block: bytes) -> int:
-        fd = engine.sealed_block(block)
-        try:
-            assert os.pread(fd, 100, 0) == block
-            with pytest.raises(PermissionError):
-                os.pwrite(fd, b"x", 0)
-            return os.fstat(fd).st_ino
-        finally:
-            os.close(fd)
-
-    blocks = [b"block %d" % number for number in range(100)]
-    for block in blocks:
-        inode_of(block)
-    assert set(os.listdir("/proc/self/fd")) == before
-    shared = inode_of(blocks[-1])
-    assert inode_of(blocks[-1]) == shared
-    for block in blocks:
-        inode_of(block)
-        inode_of(block)
-    assert len(os.listdir("/proc/self/fd")) <= len(before) + 8
-    engine.close()
-    assert len(set(os.listdir("/proc/self/fd")) - before) == 0
