@@ -29,6 +29,14 @@ def high(fd: int) -> int:
         os.close(fd)
 
 
+def is_inherited(fd: int) -> bool:
+    """Whether a program would find it open that this process executes: what took the number of a closed standard stream is ours alone."""
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
 def open_pipe() -> tuple[int, int]:
     """A pipe whose ends are close-on-exec and never 0, 1 or 2, even where those were closed."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -183,7 +191,7 @@ class Streams:
             return False
 
     def _plain(self, number: int, stream: int | None) -> None:
-        if stream == DEVNULL:
+        if stream == DEVNULL or (stream is None and not is_inherited(number)):
             self._job_end(number, high(os.open(os.devnull, (os.O_RDONLY if number == 0 else os.O_WRONLY) | os.O_CLOEXEC)))
         elif stream is None or stream == number:
             self.sources[number] = number

@@ -340,3 +340,19 @@ def test_a_run_from_a_process_with_closed_standard_streams_works() -> None:
         "os._exit(0 if (o.stdout, o.stderr) == (b'in', b'err\\n') else 9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("sandbox", ["none", "strict"])
+def test_closed_standard_streams_are_the_null_device_in_a_job_and_nothing_of_ours(sandbox: str) -> None:
+    """What the library opens takes their numbers: as a job's stdin, a directory of ours would lead out of every sandbox."""
+    code = (
+        "import os, sys, asyncio, supervisor\n"
+        "look = 'for fd in 0 1 2; do test $(readlink /proc/$$/fd/$fd) = /dev/null || exit 9; done'\n"
+        "async def main():\n"
+        "    for fd in (0, 1, 2): os.close(fd)\n"
+        "    async with supervisor.Supervisor() as sup:\n"
+        "        outcome = await sup.run(['/bin/sh', '-c', look], sandbox=sys.argv[1])\n"
+        "        os._exit(0 if outcome.ok else 9)\n"
+        "asyncio.run(main())\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, sandbox], check=False).returncode == 0
