@@ -77,13 +77,14 @@ class Streams:
     After the launch :meth:`release` closes the job's ends; :meth:`close` closes everything.
     """
 
-    __slots__ = ("_captures", "_copies", "_job_ends", "_native", "_piped", "ours", "sources")
+    __slots__ = ("_captures", "_copies", "_job_ends", "_native", "_null", "_piped", "ours", "sources")
 
     def __init__(self, engine: Engine, token: int, spec: JobSpec, plan: LaunchPlan) -> None:
         self.sources: dict[int, int] = {}
         self.ours: dict[int, int] = {}
         self._job_ends: list[int] = []
         self._native: Any = None
+        self._null = -1
         self._piped: dict[int, Piped] = {}
         self._captures: dict[int, Capture] = {}
         self._copies: dict[int, Callable[[Callable[[], bytes]], None]] = {}
@@ -134,7 +135,7 @@ class Streams:
             elif stream == COLLECT:
                 check(lib.sup_output_collect(self._native, number, read_end))
             else:
-                target = asked if isinstance(asked, int) and asked >= 0 else number
+                target = asked if isinstance(asked, int) and asked >= 0 else self._inherited(number)
                 check(lib.sup_output_relay(self._native, number, read_end, target))
         else:
             self._plain(number, stream)
@@ -164,7 +165,7 @@ class Streams:
                         raise
                 elif target is None or isinstance(target, int):
                     given, pipe = pipe, -1
-                    check(lib.sup_output_relay(self._native, number, given, number if target is None else target))
+                    check(lib.sup_output_relay(self._native, number, given, self._inherited(number) if target is None else target))
                 else:
                     file = CaptureFile(target)
                     given, pipe = pipe, -1
@@ -199,6 +200,14 @@ class Streams:
             self._job_end(number, duplicate(stream))
         else:
             self.sources[number] = stream
+
+    def _inherited(self, number: int) -> int:
+        """Where a stream's bytes go on to that a job would inherit."""
+        if is_inherited(number):
+            return number
+        if self._null < 0:
+            self._null = high(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        return self._null
 
     def _job_end(self, number: int, fd: int) -> None:
         self.sources[number] = fd
@@ -330,3 +339,6 @@ class Streams:
         for fd in self.ours.values():
             os.close(fd)
         self.ours.clear()
+        if self._null >= 0:
+            os.close(self._null)
+            self._null = -1

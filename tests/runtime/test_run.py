@@ -356,3 +356,20 @@ def test_closed_standard_streams_are_the_null_device_in_a_job_and_nothing_of_our
         "asyncio.run(main())\n"
     )
     assert subprocess.run([sys.executable, "-c", code, sandbox], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("options", ["limits={'output_max': '1M'}", "stderr=supervisor.Tee(None, supervisor.PIPE)"])
+def test_output_of_a_job_that_passes_through_us_reaches_nothing_of_ours_where_our_streams_are_closed(options: str) -> None:
+    """A socket by which an event loop hears of signals has such a number, and every byte in it is one: a line's end is number 10."""
+    code = (
+        "import os, asyncio, supervisor\n"
+        "for fd in (0, 1, 2): os.close(fd)\n"
+        "heard = []\n"
+        "async def main():\n"
+        "    asyncio.get_running_loop().add_signal_handler(10, lambda: heard.append(1))\n"
+        "    async with supervisor.Supervisor() as sup:\n"
+        f"        outcome = await sup.run(['/bin/sh', '-c', 'echo; echo >&2'], {options})\n"
+        "    os._exit(0 if outcome.ok and not heard else 9)\n"
+        "asyncio.run(main())\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
