@@ -10,7 +10,7 @@ from __future__ import annotations
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.enforce import enforce
 from supervisor.model.limits import Limits
-from supervisor.model.plan import WEIGHTS, CgroupStep
+from supervisor.model.plan import SHARES, WEIGHTS, CgroupStep
 from supervisor.model.spec import passes_through_us
 from supervisor.model.value import replace, value
 
@@ -71,15 +71,20 @@ def relimit(spec: JobSpec, plan: LaunchPlan, host: Host, changes: Limits) -> Rel
             warnings=tuple(dict.fromkeys((*plan.warnings, *after.warnings))),
         ),
         changed=changed,
-        writes=tuple([CgroupStep(path=_place(write.file, plan), text=write.text, expect=write.expect) for write in writes]),
+        writes=tuple(
+            [CgroupStep(path=path, text=write.text, expect=write.expect) for write in writes for path in _places(write.file, plan)]
+        ),
         rlimits={number: limit for number, limit in after.rlimits.items() if before.rlimits.get(number) != limit},
         output_max=changed.get("output_max"),
     )
 
 
-def _place(file: str, plan: LaunchPlan) -> str:
-    """Weights count among siblings, so they stand on the job's own directory; everything else on its box."""
-    return file if file in WEIGHTS or not plan.cgroup_box else f"{plan.cgroup_box}/{file}"
+def _places(file: str, plan: LaunchPlan) -> tuple[str, ...]:
+    """As at a start: shares count among siblings, so they stand on the job's own directory; all but weights on its box."""
+    if not plan.cgroup_box or file in WEIGHTS:
+        return (file,)
+    inside = f"{plan.cgroup_box}/{file}"
+    return (file, inside) if file in SHARES else (inside,)
 
 
 def _refuse_what_comes_too_late(given: Mapping[str, Any], plan: LaunchPlan, sampled: tuple[str, ...]) -> None:
