@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from supervisor.model.sandbox import Sandbox
     from supervisor.model.spec import JobSpec, Text
 
-#: Weights compare siblings; protections are worth only what every level above grants as well.
+#: Weights compare siblings; protections are worth only what every level above grants as well, and a level below has none of its own
+#: unless the hierarchy is mounted with memory_recursiveprot (cgroup-v2.rst).
 WEIGHTS = frozenset({"cpu.weight", "io.weight"})
-SHARES = WEIGHTS | {"memory.min", "memory.low"}
+PROTECTIONS = frozenset({"memory.min", "memory.low"})
+SHARES = WEIGHTS | PROTECTIONS
 RLIMIT_CORE = 4
 #: At 1 byte the kernel writes no file (less than a page) and starts no handler either (do_coredump() in fs/coredump.c); 0 stops files only.
 NO_CORE = Rlimit(soft=1, hard=1)
@@ -299,6 +301,11 @@ def _cgroup_steps(decided: Enforcement, host: Host, for_init: bool = False) -> t
         if memory:
             steps.append(CgroupStep(path="box/cgroup.subtree_control", text="+memory"))
         steps.append(CgroupStep(path=leaf))
+        steps += [
+            CgroupStep(path=f"{leaf}/{write.file}", text=write.text, expect=write.expect)
+            for write in decided.writes
+            if write.file in PROTECTIONS
+        ]
     if memory:
         steps.append(CgroupStep(path=f"{leaf}/{group}", text="1", expect="1"))
     return tuple(steps), leaf, "box"

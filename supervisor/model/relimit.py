@@ -10,7 +10,7 @@ from __future__ import annotations
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.enforce import enforce
 from supervisor.model.limits import Limits
-from supervisor.model.plan import SHARES, WEIGHTS, CgroupStep
+from supervisor.model.plan import PROTECTIONS, WEIGHTS, CgroupStep
 from supervisor.model.spec import passes_through_us
 from supervisor.model.value import replace, value
 
@@ -80,11 +80,13 @@ def relimit(spec: JobSpec, plan: LaunchPlan, host: Host, changes: Limits) -> Rel
 
 
 def _places(file: str, plan: LaunchPlan) -> tuple[str, ...]:
-    """As at a start: shares count among siblings, so they stand on the job's own directory; all but weights on its box."""
+    """As at a start: weights count among siblings and stand on the job's own directory, protections everywhere, the rest on its box."""
     if not plan.cgroup_box or file in WEIGHTS:
         return (file,)
-    inside = f"{plan.cgroup_box}/{file}"
-    return (file, inside) if file in SHARES else (inside,)
+    if file not in PROTECTIONS:
+        return (f"{plan.cgroup_box}/{file}",)
+    leaf = plan.cgroup_payload or plan.cgroup_leaf
+    return tuple(dict.fromkeys((file, f"{plan.cgroup_box}/{file}", f"{leaf}/{file}")))
 
 
 def _refuse_what_comes_too_late(given: Mapping[str, Any], plan: LaunchPlan, sampled: tuple[str, ...]) -> None:

@@ -94,7 +94,7 @@ def test_the_job_is_born_in_a_directory_the_plan_makes_below_its_limits(spec: Jo
     limited = {
         step.path.rpartition("/")[0]
         for step in plan.cgroup_steps
-        if step.text and "cgroup." not in step.path and "oom.group" not in step.path and step.path not in SHARES
+        if step.text and "cgroup." not in step.path and "oom.group" not in step.path and step.path.rpartition("/")[2] not in SHARES
     }
     assert limited <= {"box"}, "but for shares, which count among siblings and stand on the job's own directory"
     assert plan.cgroup_leaf not in limited, "the payload holds no limit, so an oom event at the box is the box's own"
@@ -123,6 +123,14 @@ def test_the_tree_of_a_limited_job() -> None:
         CgroupStep(path="box/payload"),
         CgroupStep(path="box/payload/memory.oom.group", text="1", expect="1"),
     )
+
+
+@pytest.mark.parametrize("file", ["memory.min", "memory.low"])
+def test_a_protection_stands_on_every_level_down_to_the_processes(file: str) -> None:
+    """Without memory_recursiveprot a directory whose own is 0 has none, whatever those above it grant."""
+    plan = plan_of(**{file.replace(".", "_"): "8M"})
+    found = [(step.path, step.text) for step in plan.cgroup_steps if step.path.endswith(file)]
+    assert found == [(file, "8388608"), (f"box/{file}", "8388608"), (f"{plan.cgroup_leaf}/{file}", "8388608")]
 
 
 def test_the_tree_of_a_job_without_limits_is_one_directory() -> None:

@@ -28,10 +28,17 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("file", ["memory.min", "memory.low"])
+def test_a_protection_of_a_strict_job_that_began_without_limits_stands_on_its_box(file: str) -> None:
+    before = JobSpec(argv=("true",), sandbox=Sandbox(level="strict"))
+    change = relimit(before, make_plan(before, HOST, make_environment({})), HOST, Limits(**CHANGES[file]))
+    assert [write.path for write in change.writes] == [file, f"box/{file}"]
+
+
 @pytest.mark.parametrize("level", ["none", "strict"])
 @pytest.mark.parametrize("file", CHANGES)
 def test_a_limit_is_set_in_every_directory_where_a_start_would_have_written_it(file: str, level: str) -> None:
-    """A protection holds only as far as the directory above grants it: set on one of the two it is none."""
+    """A protection holds only as far as the directory above grants it and the one below has it: set on one of them it is none."""
     before = JobSpec(argv=("true",), sandbox=Sandbox(level=level), limits=Limits(memory_max="64M"))
     change = relimit(before, make_plan(before, HOST, make_environment({})), HOST, Limits(**CHANGES[file]))
     started = make_plan(change.spec, HOST, make_environment({}))
