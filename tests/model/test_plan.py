@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,7 +130,8 @@ def test_the_tree_of_a_limited_job() -> None:
 @pytest.mark.parametrize("file", ["memory.min", "memory.low"])
 def test_a_protection_stands_on_every_level_down_to_the_processes(file: str) -> None:
     """Without memory_recursiveprot a directory whose own is 0 has none, whatever those above it grant."""
-    plan = plan_of(**{file.replace(".", "_"): "8M"})
+    given: dict[str, Any] = {file.replace(".", "_"): "8M"}
+    plan = plan_of(**given)
     found = [(step.path, step.text) for step in plan.cgroup_steps if step.path.endswith(file)]
     assert found == [(file, "8388608"), (f"box/{file}", "8388608"), (f"{plan.cgroup_leaf}/{file}", "8388608")]
 
