@@ -8,10 +8,11 @@ import errno
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import python
+from programs import python, sh
 from waiting import Line, eventually
 
 import supervisor
@@ -177,6 +178,32 @@ async def test_a_raised_memory_max_lets_a_job_take_what_it_was_refused_before() 
             os.close(write_end)
             outcome = await job.wait()
         assert outcome.verdict == "ok" and line.read() == str(100 << 20)
+
+
+@pytest.mark.requires("memory", "mount")
+async def test_a_strict_job_that_began_without_limits_can_be_held_to_some() -> None:
+    """It is in its box itself, where the limit stands then."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    async with supervisor.Supervisor() as sup:
+        hungry = sh("read go; head -c 400000000 /dev/zero | tail -c 400000000")
+        job = await sup.start(hungry, stdin=read_end, stdout=supervisor.DEVNULL, sandbox="strict")
+        os.close(read_end)
+        await job.set_limits(memory_max="48M")
+        os.write(write_end, b"go\n")
+        os.close(write_end)
+        outcome = await job.wait()
+    assert (outcome.verdict, outcome.limits_hit) == ("memory_limit", ("memory_max",)), outcome
+
+
+@pytest.mark.requires("memory")
+async def test_a_protection_stands_on_every_level_of_a_running_job() -> None:
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["sleep", "60"], limits={"memory_max": "64M"})
+        await job.set_limits(memory_low="8M")
+        leaf = Path("/sys/fs/cgroup" + Path(f"/proc/{job.pid}/cgroup").read_text().strip().rpartition(":")[2])
+        found = [(folder / "memory.low").read_text().strip() for folder in (leaf, *leaf.parents[:2])]
+        await job.kill()
+    assert found == ["8388608"] * 3
 
 
 @pytest.mark.requires("pids")
