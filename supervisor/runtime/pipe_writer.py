@@ -8,6 +8,7 @@ import errno
 import os
 
 from supervisor.errors import ClosedError
+from supervisor.runtime.turns import Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class PipeWriter:
         self._inside_line = False
         self._watched: asyncio.AbstractEventLoop | None = None
         self._broken: BrokenPipeError | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiting = Turns()
 
     def fileno(self) -> int:
         """The descriptor; -1 once closed."""
@@ -91,7 +92,7 @@ class PipeWriter:
             return
         del self._held[:sent]
         if len(self._held) <= HIGH_WATER_BYTES:
-            self._wake()
+            self._waiting.wake_all()
         if not self._held:
             self._unwatch()
             if self._closing:
@@ -109,30 +110,13 @@ class PipeWriter:
             self._watched.remove_writer(self._fd)
             self._watched = None
 
-    def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def _news(self) -> None:
-        """Until less is held, or it is closed."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter in self._waiters:  # who looks again and again must leave nothing each time
-                self._waiters.remove(waiter)
-            raise
-
     async def drain(self) -> None:
         """Wait until the pipe has taken all but 64 KiB; raises ``BrokenPipeError`` when the job reads no more."""
         await self._below(HIGH_WATER_BYTES)
 
     async def _below(self, most: int) -> None:
         while len(self._held) > most and self._broken is None:
-            await self._news()
+            await self._waiting.wait()
         if self._broken is not None and not self._closing:
             raise BrokenPipeError(self._broken.errno, self._broken.strerror)
 
@@ -147,7 +131,7 @@ class PipeWriter:
     async def wait_closed(self) -> None:
         """Until everything held has gone out, or cannot."""
         while self._fd >= 0:
-            await self._news()
+            await self._waiting.wait()
 
     def let_go(self) -> None:
         """The job is over: nobody is left to read what is held, and what is written from now on."""
@@ -169,4 +153,4 @@ class PipeWriter:
             self._unwatch()
             fd, self._fd = self._fd, -1
             os.close(fd)
-        self._wake()
+        self._waiting.wake_all()

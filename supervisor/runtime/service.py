@@ -11,6 +11,7 @@ from supervisor.model.service_state import ServiceResult, ServiceState, combined
 from supervisor.model.state import JobState
 from supervisor.model.value import replace
 from supervisor.runtime.instance import Instance
+from supervisor.runtime.turns import Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Service:
         self._launch = launch or supervisor.start
         self._on_restart = on_restart
         self._instances: list[Instance] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiting = Turns()
         self._take_back: Callable[[], None] | None = None
         self._wanted = False  # started by hand and not stopped since
         self._grow(spec.replicas)
@@ -88,14 +89,7 @@ class Service:
     async def until(self, done: Callable[[], bool]) -> None:
         """Wait until ``done()`` is true; looked at after every change of any replica."""
         while not done():
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter in self._waiters:  # who looks again and again must leave nothing each time
-                    self._waiters.remove(waiter)
-                raise
+            await self._waiting.wait()
 
     def _register(self) -> None:
         if self._take_back is None:
@@ -105,10 +99,7 @@ class Service:
         if self._take_back is not None and all(instance.state in ServiceState.ENDED for instance in self._instances):
             self._take_back()  # nothing is left for the supervisor to stop
             self._take_back = None
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiting.wake_all()
 
     # ---- control ----
 
