@@ -10,15 +10,16 @@ from collections import deque
 class Turns:
     """Owns the futures of those who wait. Cancelling one that was woken already wakes the next: no turn is lost."""
 
-    __slots__ = ("_last_place", "_waiting")
+    __slots__ = ("_last_place", "_waiting", "_woken")
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()  # by place
+        self._woken: dict[int, None] = {}  # places whose tasks have not run since
         self._last_place = 0
 
     def __bool__(self) -> bool:
-        """Somebody waits."""
-        return bool(self._waiting)
+        """Somebody waits, or was woken and has not run yet."""
+        return bool(self._waiting or self._woken)
 
     def place(self) -> int:
         """A place of one's own at the end of the line, to wait there as often as it takes."""
@@ -26,14 +27,17 @@ class Turns:
         return self._last_place
 
     def is_next(self, place: int) -> bool:
-        """Nobody waits at an earlier place."""
+        """Nobody is at an earlier place, be it waiting or woken and about to run."""
+        return self._is_first(place) and all([place <= other for other in self._woken])
+
+    def _is_first(self, place: int) -> bool:
         return not self._waiting or place < self._waiting[0][0]
 
     async def wait(self, place: int = 0) -> None:
         """Until woken; at this place, where whoever was woken for nothing waits again, or at the end of the line."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (place or self.place(), waiter)
-        if self.is_next(entry[0]):
+        if self._is_first(entry[0]):
             self._waiting.appendleft(entry)
         elif entry[0] > self._waiting[-1][0]:
             self._waiting.append(entry)
@@ -50,12 +54,15 @@ class Turns:
             else:
                 self.wake()
             raise
+        finally:
+            self._woken.pop(entry[0], None)
 
     def wake(self) -> None:
         """Wake the first who waits."""
         while self._waiting:
-            _, waiter = self._waiting.popleft()
+            place, waiter = self._waiting.popleft()
             if not waiter.done():
+                self._woken[place] = None
                 waiter.set_result(None)
                 return
 

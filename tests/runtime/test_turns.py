@@ -40,3 +40,15 @@ async def test_a_turn_is_passed_on_when_whoever_had_it_is_cancelled() -> None:
     await second
     assert first.cancelled()
     assert not turns
+
+
+async def test_whoever_was_woken_and_has_not_run_yet_keeps_the_turn() -> None:
+    """Otherwise one behind it that runs first, or one that comes just now, goes before it."""
+    turns = Turns()
+    first, second = turns.place(), turns.place()
+    waiting = asyncio.create_task(turns.wait(first))
+    await asyncio.sleep(0)
+    turns.wake()
+    assert turns and turns.is_next(first) and not turns.is_next(second)
+    await waiting
+    assert not turns and turns.is_next(second)
