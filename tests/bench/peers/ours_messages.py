@@ -25,6 +25,7 @@ async def main(mode: str, size: int, count: int) -> None:
         await channel.receive()
         if mode.startswith("round"):
             await trips(channel, body, count, 16 if mode.endswith("16") else 1)
+            await channel.aclose()  # the job answers until then
         elif mode.startswith("up"):
             await channel.send(b"go")
             figures = Figures(size)
