@@ -23,7 +23,7 @@ from setuptools.build_meta import (  # noqa: F401 - the rest of the hooks, uncha
 
 ROOT = Path(__file__).resolve().parent.parent
 HELPER = ROOT / "supervisor" / "ringfence-init"
-HELPER_SOURCES = ("init.c", "child.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c", "plan.c")
+HELPER_SOURCES = ("init.c", "child.c", "processor.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c", "plan.c")
 HELPER_FLAGS = (
     "-O2 -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -ffreestanding -fno-stack-protector -fno-pic -fcf-protection=none "
     "-static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack -s"

@@ -283,6 +283,8 @@ int sup_child_hooks(const struct sup_launch *launch) { return run_hooks(launch, 
 __attribute__((noinline)) int sup_child_run(void *argument)
 {
     const struct sup_launch *launch = argument;
+    if (launch->affinity != NULL)
+        sup_roam(launch->affinity);
     if (sup_child_hooks(launch) < 0)
         return 127;
     return exec_first(launch);

@@ -265,12 +265,17 @@ static long clone_child(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, 
     return pid;
 }
 
-/* The child must never run a handler of the parent's: all signals wait while the clone is under way. */
-static long clone_with_signals_held(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
+/* The child must never run a handler of the parent's: all signals wait while the clone is under way. It begins on the parent's
+ * processor. */
+static long clone_in_place(struct sup_launch *launch, int leaf_fd, int *ret_pidfd, int *ret_into_cgroup)
 {
     uint64_t all = ~0ull, before = 0;
     sup_sys4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &before, 8);
+    struct sup_affinity affinity;
+    sup_stay(&affinity);
+    launch->affinity = &affinity;
     long pid = clone_child(launch, leaf_fd, ret_pidfd, ret_into_cgroup);
+    sup_roam(&affinity);
     sup_sys4(__NR_rt_sigprocmask, 2, &before, 0, 8);
     return pid;
 }
@@ -350,7 +355,7 @@ static int launch_child(const struct sup_plan *plan, uint32_t without, struct su
     sup_plan_vectors(plan, vectors, &launch);
     launch.namespaces = plan->namespaces & ~without;
     int pidfd = -1, into = 0;
-    long pid = clone_with_signals_held(&launch, leaf_fd, &pidfd, &into);
+    long pid = clone_in_place(&launch, leaf_fd, &pidfd, &into);
     if (pid < 0)
         return fail(child, SUP_STAGE_CLONE, (int)-pid, 0);
     child->pid = (int32_t)pid;

@@ -20,7 +20,7 @@ from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
 NATIVE: Final = HERE.parents[1] / "native"
-SOURCES: Final = ("plan.c", "child.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c")
+SOURCES: Final = ("plan.c", "child.c", "processor.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c")
 FLAGS: Final = "-std=gnu11 -g -O1 -D_GNU_SOURCE -Wall -Wextra -Werror -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer".split()
 
 

@@ -33,7 +33,7 @@ SOURCES = (
     "pidfd.c",
 )
 #: They run on a borrowed stack in another process's memory, where no sanitizer's run-time library may be called.
-CHILD_HALF = ("child.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c")
+CHILD_HALF = ("child.c", "processor.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a job may run: it begins on the processor of whoever starts it, and is bound to none that it was not bound to before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from programs import python
+from sandboxes import run_strict, said
+
+import supervisor
+
+SHOW = "import os; print(sorted(os.sched_getaffinity(0)))"
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_job_may_run_where_its_starter_may_and_so_may_the_starter() -> None:
+    """Also behind the init helper, which binds itself in turn."""
+    before = os.sched_getaffinity(0)
+    shown = supervisor.run(python(SHOW), capture_output=True, text=True).stdout
+    assert shown == f"{sorted(before)}\n"
+    assert os.sched_getaffinity(0) == before
+
+
+async def test_a_job_of_a_supervisor_may_too() -> None:
+    """Its spawners are threads of their own, and start one job after another."""
+    async with supervisor.Supervisor() as sup:
+        shown = {(await sup.run(python(SHOW), capture_output=True, text=True)).stdout for _ in range(6)}
+    assert shown == {f"{sorted(os.sched_getaffinity(0))}\n"}
+
+
+@pytest.mark.requires("mount")
+@pytest.mark.usefixtures("holder")
+def test_a_strict_job_may_too() -> None:
+    assert said(run_strict(SHOW)) == str(sorted(os.sched_getaffinity(0)))
+
+
+@pytest.mark.requires("processors")
+@pytest.mark.parametrize("processor", [0, 1])
+def test_whoever_is_bound_to_one_processor_starts_jobs_that_are(processor: int) -> None:
+    """And is still bound to it itself."""
+    code = (
+        f"import os, sys, supervisor\nos.sched_setaffinity(0, {{{processor}}})\n"
+        f"print(supervisor.run([sys.executable, '-c', {SHOW!r}], capture_output=True, text=True).stdout, os.sched_getaffinity(0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"[{processor}]\n {{{processor}}}\n"
+
+
+@pytest.mark.requires("cpuset", "processors")
+async def test_a_job_follows_its_starters_cpuset_when_that_grows() -> None:
+    """The kernel remembers what a process asked for, and leaves it no more even where more is allowed later: nothing was asked for."""
+    inner = f"print('here', flush=True); input(); {SHOW}"
+    code = f"import sys, supervisor\nsupervisor.run([sys.executable, '-c', {inner!r}], stdin=0, stdout=1)"
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(python(code), limits={"allowed_cpus": "1"}, stdin=supervisor.PIPE, stdout=supervisor.PIPE)
+        assert await job.stdout.readline() == b"here\n"
+        await job.set_limits(allowed_cpus="0-1")
+        await job.stdin.write(b"\n")
+        await job.stdin.aclose()
+        assert await job.stdout.readline() == b"[0, 1]\n"
+        await job.wait()
