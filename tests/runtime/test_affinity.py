@@ -56,10 +56,11 @@ async def test_a_job_follows_its_starters_cpuset_when_that_grows() -> None:
     inner = f"print('here', flush=True); input(); {SHOW}"
     code = f"import sys, supervisor\nsupervisor.run([sys.executable, '-c', {inner!r}], stdin=0, stdout=1)"
     async with supervisor.Supervisor() as sup:
-        job = await sup.start(python(code), limits={"allowed_cpus": "1"}, stdin=supervisor.PIPE, stdout=supervisor.PIPE)
+        job = await sup.start([sys.executable, "-c", code], limits={"allowed_cpus": "1"}, stdin=supervisor.PIPE, stdout=supervisor.PIPE)
+        assert job.stdin is not None and job.stdout is not None
         assert await job.stdout.readline() == b"here\n"
         await job.set_limits(allowed_cpus="0-1")
-        await job.stdin.write(b"\n")
-        await job.stdin.aclose()
+        job.stdin.writelines([b"\n"])
+        job.stdin.close()
         assert await job.stdout.readline() == b"[0, 1]\n"
         await job.wait()
