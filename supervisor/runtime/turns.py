@@ -8,7 +8,10 @@ from collections import deque
 
 
 class Turns:
-    """Owns the futures of those who wait. Cancelling one that was woken already wakes the next: no turn is lost."""
+    """Owns the futures of those who wait.
+
+    No turn is lost: cancelling one that was woken already wakes the next, and so does cancelling the first.
+    """
 
     __slots__ = ("_last_place", "_waiting", "_woken")
 
@@ -46,16 +49,20 @@ class Turns:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.cancelled():
-                try:
-                    self._waiting.remove(entry)
-                except ValueError:
-                    pass
-            else:
+            if not waiter.cancelled() or self._leave(entry):
                 self.wake()
             raise
         finally:
             self._woken.pop(entry[0], None)
+
+    def _leave(self, entry: tuple[int, asyncio.Future[None]]) -> bool:
+        """Out of the line; True when it was the first: there may be enough for the one behind, who waited only for its turn."""
+        was_first = bool(self._waiting) and self._waiting[0] is entry
+        try:
+            self._waiting.remove(entry)
+        except ValueError:
+            pass  # passed over by wake()
+        return was_first
 
     def wake(self) -> None:
         """Wake the first who waits."""
