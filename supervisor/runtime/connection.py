@@ -7,6 +7,7 @@ import asyncio
 
 from supervisor.errors import BrokenError
 from supervisor.kernel.link import OUT_HIGH_BYTES, Link
+from supervisor.runtime.turns import Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from supervisor.model.frames import Terms
     from supervisor.model.message import Message
-    from supervisor.runtime.turns import Turns
 
 #: What is gathered within one turn of the loop before it is written.
 GATHERED_BYTES: Final = 32 << 10
@@ -28,11 +28,25 @@ READS_MAX: Final = 256
 class Connection:
     """Owns one link and what the event loop watches for it.
 
-    Wakes ``receivers`` when a message is there and ``senders`` when there may be room. When the other side is gone or breaks the
-    rules, requests fail, ``on_end`` takes what a successor must get, and everybody is woken.
+    Wakes ``receivers`` when a message is there, ``senders`` when there may be room in the other side's window, and ``writers``, who
+    need none, when all is written. When the other side is gone or breaks the rules, requests fail, ``on_end`` takes what a successor
+    must get, and everybody is woken.
     """
 
-    __slots__ = ("_loop", "_name", "_on_end", "_reading", "_timer", "_writing", "flush_is_due", "link", "outbox", "receivers", "senders")
+    __slots__ = (
+        "_loop",
+        "_name",
+        "_on_end",
+        "_reading",
+        "_timer",
+        "_writing",
+        "flush_is_due",
+        "link",
+        "outbox",
+        "receivers",
+        "senders",
+        "writers",
+    )
 
     def __init__(self, fd: int, terms: Terms, name: str, receivers: Turns, senders: Turns, on_end: Callable[[Connection], None]) -> None:
         """Takes over ``fd``; raises :class:`ConfigError` when it is no channel (``fd`` stays the caller's then)."""
@@ -43,6 +57,7 @@ class Connection:
         self.outbox = self.link.outbox
         self.receivers = receivers
         self.senders = senders
+        self.writers = Turns()
         self._reading = self._writing = False
         self._timer: asyncio.TimerHandle | None = None
         #: Something is sure to be written at the end of this turn of the loop.
@@ -85,6 +100,7 @@ class Connection:
             self._loop.remove_writer(link.fileno())
             self._watch_reading()
             self.senders.wake()
+            self.writers.wake_all()
         elif not done and not self._writing:
             self._writing = True
             self._loop.add_writer(link.fileno(), self._flush)
@@ -93,7 +109,7 @@ class Connection:
         """Until everything that was sent is written, or the connection is over."""
         self._flush()
         while self._writing:
-            await self.senders.wait()
+            await self.writers.wait()
 
     # ---- reading ----
 
@@ -186,6 +202,7 @@ class Connection:
         self._fail_pending()
         self.receivers.wake_all()
         self.senders.wake_all()
+        self.writers.wake_all()
 
     def _fail_pending(self) -> None:
         """Nobody answers any more."""

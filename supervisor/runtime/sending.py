@@ -70,7 +70,11 @@ class Sending:
             except BaseException:
                 close_all(mine)
                 raise
-        number = connection.outbox.post(kind, body, flags, address, mine)
+        try:
+            number = connection.outbox.post(kind, body, flags, address, mine)
+        except BaseException:  # no descriptors: the turn is the next one's
+            self._senders.wake()
+            raise
         connection.schedule()
         return connection, number
 
