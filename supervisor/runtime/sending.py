@@ -128,8 +128,9 @@ class Sending:
         if isinstance(body, bytes) and len(body) > ASIDE_BYTES:
             body = await _sealed_aside(body)
         connection = self._asker(message)
+        place = 0 if connection is None else connection.writers.place()
         while connection is not None and connection.outbox.queued_bytes > OUT_HIGH_BYTES:
-            await self._senders.wait()
+            await connection.writers.wait(place)  # not among the senders: these may wait for an application that waits for this answer
             connection = self._asker(message)
         if connection is None:
             raise BrokenError("whoever asked is gone", self.name)

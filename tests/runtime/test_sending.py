@@ -14,6 +14,7 @@ from peers import LONG, RawEnd, raw_pair
 from supervisor import Channel, Terms
 from supervisor.kernel.outbox import Outbox
 from supervisor.model import frames
+from supervisor.model.message import Message
 
 
 @asynccontextmanager
@@ -48,3 +49,24 @@ async def test_a_sender_that_gets_no_descriptors_passes_its_turn_on(monkeypatch:
         await second
         with pytest.raises(OSError, match="no descriptors"):
             await first
+
+
+async def test_an_answer_does_not_wait_for_a_sender_who_waits_for_whoever_wants_that_answer() -> None:
+    """A job that asks takes no other messages before it has its answers."""
+    requests = 200
+    async with full_channel(Terms(window_messages=1)) as (channel, end):
+        asked = list[Message]()
+        for number in range(1, requests + 1):
+            end.message(number, b"", flags=frames.REQUEST)
+            asked.append(await channel.receive())
+        sender = asyncio.create_task(channel.send(b"after these"))
+        await turns_of_the_loop()
+        answers = [asyncio.create_task(channel.reply(message, bytes(60_000))) for message in asked]
+        await turns_of_the_loop()
+        assert not all(answer.done() for answer in answers), "more than the socket holds"
+        seen = 0
+        while seen < requests:
+            seen += bool((await asyncio.to_thread(end.read))[0][1] & frames.REPLY)
+        await asyncio.gather(*answers)
+        assert not sender.done()
+        sender.cancel()
