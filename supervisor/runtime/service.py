@@ -78,7 +78,8 @@ class Service:
     async def wait(self, *states: str) -> str:
         """Wait until the service is in one of the states, ``inactive`` or ``failed`` by default, and return it.
 
-        A state that is passed through within one turn of the event loop may be missed.
+        A state that is passed through within one turn of the event loop may be missed. Raises :class:`ClosedError` when the supervisor
+        is closed and it comes to none of them any more.
         """
         wanted = frozenset(states) or ServiceState.ENDED
         if unknown := wanted - set(ServiceState.ALL):
@@ -87,9 +88,25 @@ class Service:
         return self.state
 
     async def until(self, done: Callable[[], bool]) -> None:
-        """Wait until ``done()`` is true; looked at after every change of any replica."""
-        while not done():
-            await self._waiting.wait()
+        """Wait until ``done()`` is true; looked at after every change of any replica.
+
+        Raises :class:`ClosedError` when all replicas are over and the supervisor is closed: nothing changes any more.
+        """
+        closing = False
+
+        async def close(at_once: bool) -> None:
+            nonlocal closing
+            closing = True
+            self._waiting.wake_all()
+
+        take_back = self._supervisor.on_close(close)
+        try:
+            while not done():
+                if (closing or not self._supervisor.is_open) and self.state in ServiceState.ENDED:
+                    raise ClosedError(f"service {self.name} is {self.state}, and its supervisor is closed")
+                await self._waiting.wait()
+        finally:
+            take_back()
 
     def _register(self) -> None:
         if self._take_back is None:

@@ -19,6 +19,8 @@ from supervisor import ClosedError, ConfigError, JobSpec, Service, ServiceFailed
 
 pytestmark = pytest.mark.usefixtures("holder")
 
+LONG = 20.0 * SLOW
+
 #: A service whose grandchild has double-forked into a session of its own, ignores every polite signal and holds a descriptor.
 DAEMONIZING = """
 import os, signal, sys
@@ -357,6 +359,21 @@ async def test_a_service_in_a_closed_supervisor_fails_plainly() -> None:
     with pytest.raises(ClosedError):
         await service.start()
     assert service.state == "inactive"
+
+
+async def test_nobody_waits_for_a_service_that_a_closed_supervisor_never_starts() -> None:
+    """Neither who waits already, whether the service ever ran or not, nor who comes later; what the end brings about is still told."""
+    async with Supervisor() as sup:
+        idle, ran = Service(sup, steps("wait")), Service(sup, steps("wait"))
+        await ran.start()
+        never, again = (asyncio.create_task(service.wait("activating")) for service in (idle, ran))
+        ended = asyncio.create_task(ran.wait("inactive", "failed"))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(LONG):
+        for waiting in (never, again, idle.wait("active")):
+            with pytest.raises(ClosedError, match="its supervisor is closed"):
+                await waiting
+        assert await ended == await ran.wait()
 
 
 async def test_a_paused_service_stops_when_it_is_asked_to() -> None:
