@@ -365,11 +365,11 @@ def _proc(facts: SandboxFacts) -> Iterator[Hook]:
 def _binds(sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hook]:
     """Binds and overlays, what lies above first. Where another one shows something already, nothing is made for a target."""
     places: list[Bind | Overlay] = sorted([*sandbox.bind, *sandbox.overlay], key=lambda place: (place.target.count("/"), place.target))
-    shown = [place.path for place in facts.system if place.kind == "directory"]
+    shown = {place.path for place in facts.system if place.kind == "directory"}
     number = 0
     for place in places:
-        existing = EXISTING if _below(place.target, tuple(shown), proper=True) else 0
-        shown.append(place.target)
+        existing = 0 if shown.isdisjoint(_parents(place.target)) else EXISTING
+        shown.add(place.target)
         target = place.target[1:]
         if hasattr(place, "mode"):
             arg = existing | (WRITABLE if place.mode == "rw" else 0)
@@ -392,6 +392,11 @@ def _binds(sandbox: Sandbox, facts: SandboxFacts) -> Iterator[Hook]:
         text = f"{place.source} at {place.target}, changes: {place.changes}"
         arg = existing | (LISTED if place.changes == "list" else 0)
         yield Hook(stage="overlay", text=text, arg=arg, data=_texts(target, *layers))
+
+
+def _parents(path: str) -> list[str]:
+    """The directories that a path lies in, without the root."""
+    return [path[:at] for at, char in enumerate(path) if char == "/" and at]
 
 
 def _below(path: str, roots: tuple[str, ...], proper: bool = False) -> bool:

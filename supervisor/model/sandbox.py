@@ -266,9 +266,10 @@ def _places(sandbox: Sandbox) -> list[str]:
     overlays = _values(sandbox.overlay, "overlay", Overlay, lambda text: Overlay(source=text), problems)
     set_field(sandbox, "bind", tuple(sorted(binds, key=_by_depth)))
     set_field(sandbox, "overlay", tuple(sorted(overlays, key=_by_depth)))
-    targets = [place.target for place in (*binds, *overlays)]
-    twice = sorted({target for target in targets if targets.count(target) > 1})
-    problems += [f"bind: {target!r} is the target of more than one entry" for target in twice]
+    entries: dict[str, int] = {}
+    for place in (*binds, *overlays):
+        entries[place.target] = entries.get(place.target, 0) + 1
+    problems += [f"bind: {target!r} is the target of more than one entry" for target in sorted(entries) if entries[target] > 1]
     return problems
 
 

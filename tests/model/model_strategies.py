@@ -165,3 +165,22 @@ environments = st.dictionaries(
     st.binary(max_size=12).filter(lambda raw: 0 not in raw) | st.just(b"/usr/bin::/bin"),
     max_size=4,
 )
+
+
+class Counted(str):
+    """A text that counts how often any of its kind is compared: what grows with the square of a list's length is seen, without a clock."""
+
+    looks = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.looks += 1
+        return str.__eq__(self, other)
+
+    def __lt__(self, other: str) -> bool:
+        Counted.looks += 1
+        return str.__lt__(self, other)
+
+    def startswith(self, *given: Any) -> bool:
+        Counted.looks += 1
+        return str.startswith(self, *given)

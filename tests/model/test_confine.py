@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_strategies import BARE_HOST, FULL_HOST, relaxed
+from model_strategies import BARE_HOST, FULL_HOST, Counted, relaxed
 
 from supervisor.errors import ConfigError, UnsupportedError
 from supervisor.model.confine import NOT_CONFINED, STEPS, Confinement, confine, disk_problem
@@ -19,7 +19,7 @@ from supervisor.model.plan import explain, make_environment, make_plan
 from supervisor.model.sandbox import Sandbox
 from supervisor.model.spec import Credentials, JobSpec
 from supervisor.model.units import INFINITY
-from supervisor.model.value import replace
+from supervisor.model.value import replace, set_field
 
 SYSTEM = (
     SystemPlace(kind="directory", path="/usr", source="/usr"),
@@ -211,3 +211,18 @@ def test_the_tree_of_a_confined_job_keeps_the_init_helper_out_of_its_limits() ->
 
     assert made_for() == ["", "init", "box"]
     assert made_for(memory_max="64M") == ["", "init", "box", "box/payload"]
+
+
+def test_many_binds_are_planned_in_proportion_to_their_number() -> None:
+    """Each is compared with what it lies in, not with all that is shown before it."""
+
+    def looks(count: int) -> int:
+        sandbox = strict(bind=[f"/srv:/data/{number}" for number in range(count)])
+        for bind in sandbox.bind:
+            set_field(bind, "target", Counted(bind.target))
+        Counted.looks = 0
+        made = steps(sandbox)
+        assert len(texts(made, "bind")) >= count
+        return Counted.looks
+
+    assert 0 < looks(1000) < 15 * looks(100)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_strategies import Counted
 
 from supervisor.errors import ConfigError
 from supervisor.model.sandbox import LEVELS, NO_SANDBOX, Bind, Overlay, Sandbox, parse_bind, parse_sandbox
-from supervisor.model.value import field_names, replace
+from supervisor.model.value import field_names, replace, set_field
 
 names = st.text(st.characters(exclude_characters="/\0:", exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
     lambda name: name not in (".", "..")
@@ -149,3 +150,15 @@ def test_changes_are_not_kept_in_what_they_change(upper: str) -> None:
 
 def test_changes_may_be_kept_beside_what_they_change() -> None:
     assert Overlay(source="/a/b", changes="keep", upper="/a/bc").upper == "/a/bc"
+
+
+def test_many_binds_are_checked_in_proportion_to_their_number() -> None:
+    def looks(count: int) -> int:
+        binds = [Bind(source="/srv", target=f"/data/{number}") for number in range(count)]
+        for bind in binds:
+            set_field(bind, "target", Counted(bind.target))
+        Counted.looks = 0
+        Sandbox(level="strict", bind=binds)
+        return Counted.looks
+
+    assert 0 < looks(1000) < 15 * looks(100)
