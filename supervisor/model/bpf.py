@@ -272,6 +272,8 @@ def _test(condition: Condition) -> Iterable[Instruction]:
 
 def _resolved(instruction: Instruction, fail: int) -> Instruction:
     code, true, false, operand = instruction
+    if fail > FARTHEST and FAIL in (true, false):
+        raise ValueError(f"a rule with too many conditions: a jump passes no more than {FARTHEST} instructions; make it several rules")
     return code, fail if true == FAIL else true, fail if false == FAIL else false, operand
 
 

@@ -181,3 +181,15 @@ def test_errnos_are_those_of_the_rules() -> None:
     numbers = syscall_numbers("x86_64")
     found = {name: made.errnos[numbers[name]] for name in ("mount", "io_uring_setup", "io_setup", "socket")}
     assert found == {"mount": 1, "io_uring_setup": 38, "io_setup": 38, "socket": 97}
+
+
+def test_a_rule_with_more_conditions_than_a_jump_can_pass_is_refused_in_words() -> None:
+    for mask, most in (((1 << 64) - 1, 64), ((1 << 64) - 2, 51), ((1 << 32) - 1, 128)):
+        many = tuple([Condition(argument=number % 6, mask=mask, bits=0) for number in range(most + 1)])
+        profiles = [
+            SyscallProfile(name="drawn", rules=(Rule(calls=("ioctl",), action=DENY, when=when),), otherwise=ALLOW)
+            for when in (many[:most], many)
+        ]
+        compile_filter(profiles[0], "x86_64")
+        with pytest.raises(ValueError, match=r"a rule with too many conditions: .*; make it several rules"):
+            compile_filter(profiles[1], "x86_64")
