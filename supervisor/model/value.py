@@ -30,8 +30,11 @@ _MISSING = _Missing()
 set_field = object.__setattr__
 
 
-def _init(self: Any, **given: Any) -> None:
+def _init(self: Any, *unnamed: Any, **given: Any) -> None:
     fields: dict[str, Any] = self._fields
+    if unnamed:
+        name, first = type(self).__name__, next(iter(fields), "...")
+        raise TypeError(f"{name}() takes no positional arguments, {len(unnamed)} given: name them, as in {name}({first}=...)")
     items = {**fields, **given}
     if len(items) != len(fields):
         unknown = next(name for name in given if name not in fields)

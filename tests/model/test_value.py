@@ -61,6 +61,11 @@ class Even:
 points = st.builds(lambda x, y, words: Point(x=x, y=y, words=words), st.integers(), st.integers(), st.tuples(st.text()))
 
 
+def test_arguments_by_position_are_refused_with_the_class_and_the_way_to_do_it() -> None:
+    with pytest.raises(TypeError, match=r"^Point\(\) takes no positional arguments, 2 given: name them, as in Point\(x=\.\.\.\)$"):
+        Point(1, 2)  # type: ignore[misc]
+
+
 def test_costs_no_import() -> None:
     script = "import sys; old = set(sys.modules); exec(compile(open(sys.argv[1]).read(), '', 'exec'), {}); print(*set(sys.modules) - old)"
     command = [sys.executable, "-I", "-S", "-c", script, str(Path(module.__file__))]
