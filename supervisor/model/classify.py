@@ -44,7 +44,8 @@ VERDICT_OF: Final = {
 class Evidence:
     """Everything known about an end. Counters are of the job's own cgroup, ``None`` where unknown.
 
-    ``causes``: what the supervisor noted, in order, each before it acted on it. ``oom_kills``: tasks
+    ``causes``: what the supervisor noted, in order, each before it acted on it. ``by_itself``: the main process exited, and
+    nobody had asked it to: the kill that followed a cause came too late for it. ``oom_kills``: tasks
     of the job that the OOM killer took. ``oom_local``: out-of-memory events at the job's own limit
     (memory.events.local). ``tasks_denied``: forks that pids.max refused. ``disk_full``: the file system that holds ``disk_max``
     had no room left when the job was over. ``main_*``: the rusage of the
@@ -53,6 +54,7 @@ class Evidence:
 
     exit: Exit
     causes: tuple[str, ...] = ()
+    by_itself: bool = False
     limits: Limits = Limits()
     usage: Usage = Usage()
     oom_kills: int | None = None
@@ -110,7 +112,7 @@ def classify(evidence: Evidence) -> Finding:
         first = kernel[0] if kernel and kernel[0] == "memory_max" and noted[0] == "cancelled" else noted[0]
         if first in hit:
             hit = tuple(dict.fromkeys((first, *hit)))
-        return Finding(verdict=VERDICT_OF[first], limits_hit=hit, killed=True)
+        return Finding(verdict=VERDICT_OF[first], limits_hit=hit, killed=not evidence.by_itself or bool(evidence.oom_kills))
     if kernel:
         return Finding(verdict=VERDICT_OF[kernel[0]], limits_hit=hit, killed=True)
     if evidence.oom_kills:

@@ -92,6 +92,7 @@ def conclude(
         Evidence(
             exit=end.exit or Exit(),
             causes=causes,
+            by_itself=not end.asked and end.exit is not None and end.exit.code is not None,  # SIGKILL leaves no code
             limits=plan.limits,
             usage=usage,
             oom_kills=reading.oom_kills,

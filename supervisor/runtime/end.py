@@ -16,6 +16,7 @@ class End:
     """What is known of a job's end so far; filled in as it comes, read once."""
 
     __slots__ = (
+        "asked",
         "cgroup_us",
         "disk",
         "empty",
@@ -43,6 +44,7 @@ class End:
     def __init__(self) -> None:
         self.exit: Exit | None = None
         self.start_failure: tuple[str, int, int] | None = None
+        self.asked = False  # to end, by a signal that it may take as it likes
         self.empty = False
         self.helper_ended = False  # and its namespace with it; its cgroup may still count somebody
         self.unreaped = False

@@ -356,12 +356,14 @@ class Execution:
             self.streams.abandon()  # only a reader who takes nothing holds us up now
             return
         self._cause(cause)
+        self._end.asked |= signal is not None
         if grace_ns > 0 and self.tree is not None and self._end.exit is None:
             self._terminate(grace_ns, self.spec.kill_signal if signal is None else signal)
         else:
             self.kill()
 
     def _terminate(self, grace_ns: int, signal: int) -> None:
+        self._end.asked = True
         self._clock.kill_by(native.now_ns() + grace_ns)
         if self.tree is None:
             return

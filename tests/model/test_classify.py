@@ -141,6 +141,13 @@ def test_a_cancelled_job_that_then_ran_into_a_limit_was_cancelled() -> None:
     assert finding == Finding(verdict=Verdict.CANCELLED, limits_hit=("wall_time_max",), killed=True)
 
 
+@pytest.mark.parametrize(("kills", "killed"), [(0, False), (1, True)])
+def test_a_limit_that_was_noted_when_the_job_had_ended_by_itself_has_killed_nobody(kills: int, killed: bool) -> None:
+    """Unless the kernel had: a child, by the limit of memory."""
+    finding = found(DONE, causes=("output_max",), by_itself=True, oom_kills=kills, oom_local=kills)
+    assert (finding.verdict, finding.killed) == (Verdict.OUTPUT_LIMIT, killed)
+
+
 def test_a_job_that_ended_well_after_it_was_asked_to_stop_was_still_cancelled() -> None:
     assert found(DONE, causes=("cancelled",)) == Finding(verdict=Verdict.CANCELLED, limits_hit=(), killed=True)
 

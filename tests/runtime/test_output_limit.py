@@ -84,3 +84,13 @@ def test_output_that_nobody_reads_is_not_counted() -> None:
     """Without a limit and without capture the streams do not pass through us: unknown, not 0."""
     outcome = supervisor.run(["true"], stdout=supervisor.DEVNULL)
     assert outcome.usage.stdout_bytes is None and "stdout_bytes" not in outcome.sources
+
+
+def test_a_job_that_had_exited_before_its_output_was_counted_was_not_killed() -> None:
+    """Whether what it left in the pipe is read before its end is heard of or after it."""
+    for _ in range(10):
+        outcome = supervisor.run(
+            python("import os; os.write(1, bytes(60_000)); os._exit(0)"), limits={"output_max": 1000}, capture_output=True
+        )
+        assert outcome.verdict == "output_limit"
+        assert outcome.killed is (outcome.exit.code is None)
