@@ -20,12 +20,17 @@ from supervisor.model.value import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Final
 
     from supervisor.kernel.cgroup import Cgroup
     from supervisor.kernel.cgroup_root import CgroupRoot
     from supervisor.model.changes import Look
     from supervisor.model.outcome import Outcome
     from supervisor.runtime.supervisor import Supervisor
+
+
+#: A kill that failed, for want of a descriptor, is tried again.
+RETRY_S: Final = 0.01
 
 
 class Allowance:
@@ -57,6 +62,7 @@ class Allowance:
         }
         self._disk_max = limits.disk_max
         self.spent: str | None = None
+        self._doomed: list[Cgroup] = []  # kept, and to be killed because the time is spent
         self._finished_cpu_ns = 0
         self._watch = watch_for(replace(Limits(), **times), host.processors_online, native.now_ns())
         self._timer: asyncio.TimerHandle | None = None
@@ -125,6 +131,8 @@ class Allowance:
             self._timer.cancel()
             self._timer = None
         watch = self._watch
+        if watch is not None and self._doomed:
+            self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._on_timer)
         if watch is None or self.spent is not None:
             return
         busy = bool(self._supervisor.jobs) or (self._cgroup is not None and bool(self._cgroup.kept))
@@ -140,6 +148,7 @@ class Allowance:
 
     def _look(self) -> None:
         if self._watch is None or self.spent is not None:
+            self._kill_doomed()
             return
         self._watch, found = look(self._watch, native.now_ns(), self.cpu_ns(), 0)
         if found is None:
@@ -149,8 +158,19 @@ class Allowance:
             if job.outcome is None:
                 job._execution.reached(found)
                 job._settle()
-        for cgroup in [] if self._cgroup is None else self._cgroup.kept:
-            cgroup.kill()
+        self._doomed = [] if self._cgroup is None else list(self._cgroup.kept)
+        self._kill_doomed()
+
+    def _kill_doomed(self) -> None:
+        """Those of them that are still kept; who cannot be killed now is left for the next look."""
+        kept = [] if self._cgroup is None else self._cgroup.kept
+        doomed, self._doomed = self._doomed, []
+        for cgroup in doomed:
+            if cgroup in kept:
+                try:
+                    cgroup.kill()
+                except OSError:
+                    self._doomed.append(cgroup)
 
     def close(self) -> None:
         """End what was kept and remove the cgroup; the commands must be over. Blocks for milliseconds."""

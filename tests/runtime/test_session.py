@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import tempfile
@@ -17,6 +18,7 @@ from waiting import SLOW, Line, is_alive, wait_dead
 
 import supervisor
 from supervisor import ClosedError, ConfigError, Session, UnsupportedError
+from supervisor.kernel.cgroup import Cgroup
 
 
 @pytest.fixture
@@ -170,6 +172,23 @@ async def test_processor_time_is_counted_over_all_commands() -> None:
         assert verdicts[-1] == "cpu_limit" and session.spent == "cpu_time_max"
         total = session.records[-1].session_cpu_ns
         assert total is not None and total >= 500_000_000
+
+
+@pytest.mark.requires("cgroup")
+async def test_kept_children_of_a_spent_session_are_killed_although_no_descriptor_is_left_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, refused = Cgroup.kill, list[str]()
+
+    def kill(cgroup: Cgroup) -> None:
+        if len(refused) < 3:
+            refused.append(cgroup.name)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        usual(cgroup)
+
+    async with Session(limits={"wall_time_max": 0.5}, background="keep") as session:
+        pid = int((await session.run(sh("sleep 1000 >/dev/null 2>&1 & echo $!"), text=True)).stdout)
+        monkeypatch.setattr(Cgroup, "kill", kill)
+        await asyncio.to_thread(wait_dead, pid, timeout=5)
+        assert session.spent == "wall_time_max" and len(refused) == 3
 
 
 @pytest.mark.requires("cgroup")
