@@ -63,7 +63,7 @@ points = st.builds(lambda x, y, words: Point(x=x, y=y, words=words), st.integers
 
 def test_arguments_by_position_are_refused_with_the_class_and_the_way_to_do_it() -> None:
     with pytest.raises(TypeError, match=r"^Point\(\) takes no positional arguments, 2 given: name them, as in Point\(x=\.\.\.\)$"):
-        Point(1, 2)  # type: ignore[misc]
+        Point(1, 2)  # type: ignore[call-arg]
 
 
 def test_costs_no_import() -> None:
