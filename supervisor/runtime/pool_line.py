@@ -105,14 +105,16 @@ class Lines:
         return (content + b"\n",)
 
     def feed(self, chunk: bytes) -> list[Answer]:
-        """The answer, once its line has ended. Raises :class:`BrokenError` for a line that nobody asked for."""
+        """The answer, once its line has ended. Raises :class:`BrokenError` for a line, or a part of one, that nobody asked for."""
+        if chunk and not self._number:  # not even a part: it would begin the next answer
+            raise BrokenError("a worker said what nobody asked for")
         line, end, rest = chunk.partition(b"\n")  # not in all that is held: a long line comes in many reads
         self._held += line
         if len(self._held) > ANSWER_MAX_BYTES:
             raise BrokenError("a worker's line does not end")
         if not end:
             return []
-        if rest or not self._number:
+        if rest:
             raise BrokenError("a worker said a line that nobody asked for")
         answer = (RESULT, self._number, bytes(self._held))
         self._number, self._held = 0, bytearray()

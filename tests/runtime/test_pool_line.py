@@ -34,6 +34,15 @@ def test_more_than_the_line_that_was_asked_for_is_refused(said: bytes) -> None:
         speech.feed(said)
 
 
+@pytest.mark.parametrize("said", [b"a line\n", b"half of one"])
+def test_what_is_said_between_two_tasks_is_refused_and_no_part_of_the_next_answer(said: bytes) -> None:
+    speech = Lines()
+    speech.task(1, b"")
+    speech.feed(b"asked for\n")
+    with pytest.raises(BrokenError, match="nobody asked for"):
+        speech.feed(said)
+
+
 @pytest.mark.parametrize("large", [True, False], ids=["a line", "a frame"])
 def test_a_long_answer_costs_time_in_proportion(large: bool) -> None:
     """64 MiB in small reads; looking at all of it again with each would be 32 GiB."""
