@@ -138,11 +138,9 @@ class Sandbox:
 
     def _check(self) -> None:
         problems = _choice("level", self.level, LEVELS)
-        if problems:
-            raise ConfigError(*[f"sandbox: {problem}" for problem in problems])
         _fill(self)
-        problems += _field_problems(self)
-        problems += _level_problems(self)
+        fields = _field_problems(self)  # first: they make of the fields what the level's needs are seen from
+        problems += fields if problems else fields + _level_problems(self)
         if problems:
             raise ConfigError(*[f"sandbox: {problem}" for problem in problems])
 
@@ -238,10 +236,11 @@ def _field_problems(sandbox: Sandbox) -> list[str]:
     if sandbox.landlock not in (None, True, False):
         problems.append("landlock: must be true or false")
     problems += _host_name_problems(sandbox.hostname)
-    problems += _name_list(sandbox, "syscalls_allow") + _name_list(sandbox, "syscalls_deny") + _name_list(sandbox, "keep_env")
+    calls = _name_list(sandbox, "syscalls_allow") + _name_list(sandbox, "syscalls_deny")
+    problems += calls + _name_list(sandbox, "keep_env")
     if not isinstance(sandbox.syscalls, str) or not sandbox.syscalls:
         problems.append("syscalls: must be the name of a preset")
-    elif not problems:
+    elif not calls:
         problems += _syscall_problems(sandbox)
     return problems + _places(sandbox)
 

@@ -44,6 +44,15 @@ WRONG = [
     ("[profile.x.sandbox]\nlevl = 'strict'\n", ["p.toml:2: sandbox.levl: unknown key; did you mean 'level'?"]),
     ("[profile.x]\nsandbox.network = 'maybe'\n", ["p.toml:2: sandbox.network: 'maybe' is none of none, loopback, host"]),
     (
+        "[profile.x.sandbox]\nlevel = 'strikt'\nhostname = ''\nsyscalls_deny = ['mountt', 'execve']\n",
+        [
+            "p.toml:2: sandbox.level: 'strikt' is none of none, basic, strict",
+            "p.toml:3: sandbox.hostname: must have 1 to 64 characters",
+            "p.toml:4: sandbox.syscalls_deny: 'mountt' is not a system call; did you mean 'mount'?",
+            "p.toml:4: sandbox.syscalls_deny: 'execve' cannot be denied: the job itself is started by it",
+        ],
+    ),
+    (
         "[profile.x.sandbox]\nlevel = 'strict'\ntmp_size = '1K'\nbind = ['/srv', 'x']\n",
         ["p.toml:3: sandbox.tmp_size: must be at least 4K", "p.toml:4: sandbox.bind: bind 'x': source: 'x' must be absolute"],
     ),

@@ -152,6 +152,13 @@ def test_changes_may_be_kept_beside_what_they_change() -> None:
     assert Overlay(source="/a/b", changes="keep", upper="/a/bc").upper == "/a/bc"
 
 
+def test_every_problem_is_said_whatever_else_is_wrong() -> None:
+    """A level that is none, a host name and a list that is no list hide nothing."""
+    wrong = problems(level="strikt", hostname="", keep_env=7, syscalls="defalt", syscalls_deny=["mountt", "execve"], bind=[7, "a:b:c:d"])
+    for part in ("level:", "hostname:", "keep_env:", "'defalt'", "'mountt'", "'execve'", "not int", "'a:b:c:d'"):
+        assert sum(part in problem for problem in wrong) == 1, part
+
+
 def test_many_binds_are_checked_in_proportion_to_their_number() -> None:
     def looks(count: int) -> int:
         binds = [Bind(source="/srv", target=f"/data/{number}") for number in range(count)]

@@ -151,10 +151,10 @@ class _Reading:
             if key not in SANDBOX_KEYS:
                 self._wrong(("sandbox", key), f"sandbox.{key[:60]}", f"unknown key{self._nearest(key, SANDBOX_KEYS)}")
         known = {key: item for key, item in given.items() if key in SANDBOX_KEYS}
-        wrong = dict(sandbox_problems(known))
-        for key, message in wrong.items():
+        wrong = list(sandbox_problems(known))
+        for key, message in wrong:
             self._wrong(("sandbox", key), f"sandbox.{key}", message)
-        return {key: Given(amount=item, origin=self._origin("sandbox", key)) for key, item in known.items() if key not in wrong}
+        return {key: Given(amount=item, origin=self._origin("sandbox", key)) for key, item in known.items() if key not in dict(wrong)}
 
     def _extends(self, table: dict[str, Any]) -> Given | None:
         text = self._text(table, "extends", None)
