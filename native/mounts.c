@@ -353,18 +353,25 @@ long sup_take_changes(void)
     return r < 0 ? r : fd;
 }
 
-/* Cover one entry of /proc: a file with the null device as it is mounted already, a directory with an empty one. */
-static long mask(const char *path)
+static long mask_directory(const char *path)
 {
-    long r = sup_sys5(__NR_mount, "dev/null", path, 0, 4096 /* MS_BIND */, 0);
-    if (r != -ENOTDIR)
-        return r == -ENOENT ? 0 : r;
-    cleanup_close long fd = sup_sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+    cleanup_close long fd = sup_sys4(__NR_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     cleanup_close long cover = fd < 0 ? fd : open_tree("sys", 0);
     if (cover < 0)
         return cover;
-    r = set_attributes(cover, "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, SUP_AT_EMPTY_PATH);
+    const long r = set_attributes(cover, "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, SUP_AT_EMPTY_PATH);
     return r < 0 ? r : move_mount(cover, fd);
+}
+
+/* Cover one entry of /proc, if it is there: a file with the null device as it is mounted already, a directory, whose name ends in a
+ * slash, with an empty one. Which it is must be known: a bind that fails on the other kind waits for all processors (an RCU grace
+ * period) before it says so. */
+static long mask(const char *path)
+{
+    const uint32_t length = sup_text_length(path);
+    const int directory = length > 0 && path[length - 1] == '/';
+    const long r = directory ? mask_directory(path) : sup_sys5(__NR_mount, "dev/null", path, 0, 4096 /* MS_BIND */, 0);
+    return r == -ENOENT ? 0 : r;
 }
 
 /* arg: how many names follow; data: the paths to cover, below the new root. /proc of the new pid namespace, read-only:

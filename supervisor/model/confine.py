@@ -47,7 +47,7 @@ DEVICE_LINKS: Final = (
     ("ptmx", "pts/ptmx"),
 )
 #: What /proc tells of the host that a job has no business with, and that no namespace hides; then what only root may read.
-MASKED: Final = ("acpi", "asound", "keys", "scsi")
+MASKED: Final = ("acpi/", "asound/", "keys", "scsi/")
 MASKED_FROM_ROOT: Final = tuple(
     "kcore kpagecgroup kpagecount kpageflags latency_stats pagetypeinfo slabinfo timer_list vmallocinfo".split()
 )
