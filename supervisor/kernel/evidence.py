@@ -30,6 +30,11 @@ class Reading:
             self.usage[name] = number
             self.sources[name] = source
 
+    def put_all(self, numbers: dict[str, int], source: str) -> None:
+        """Note numbers that are all known and have one source."""
+        self.usage |= numbers
+        self.sources |= dict.fromkeys(numbers, source)
+
 
 CPU_FIELDS = ("cpu_ns", "cpu_user_ns", "cpu_system_ns")
 
@@ -46,9 +51,7 @@ def read_cgroup(
     if cpu_us is None:
         cpu = parse_flat_keyed(cgroup.read(whole + "cpu.stat") or "")
         cpu_us = (cpu.get("usage_usec", -1), cpu.get("user_usec", -1), cpu.get("system_usec", -1))
-    for name, amount in zip(CPU_FIELDS, cpu_us, strict=True):
-        if amount >= 0:
-            into.put(name, amount * 1000, "cgroup cpu.stat")
+    into.put_all({name: amount * 1000 for name, amount in zip(CPU_FIELDS, cpu_us, strict=True) if amount >= 0}, "cgroup cpu.stat")
     if not controllers:
         return
     prefix = f"{box}/" if box else ""

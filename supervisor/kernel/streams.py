@@ -266,6 +266,8 @@ class Streams:
 
     def losses(self) -> list[str]:
         """What files did not take, in words."""
+        if not self._captures:
+            return []
         return [
             f"{STREAM_NAMES[number]}: {count} bytes are lost, {self._captures[number].path}: {os.strerror(code)}"
             for number, (count, code) in self.lost().items()

@@ -126,6 +126,12 @@ def as_dict(of: Any) -> dict[str, Any]:
     return {name: getattr(of, name) for name in of._fields}
 
 
+def filled(cls: type[_T], given: dict[str, Any]) -> _T:
+    """A value of a class whose fields all have defaults, with some fields given, normalised already: no checks."""
+    made: _T = _rebuild(cls, {**cls._fields, **given})  # type: ignore[attr-defined]
+    return made
+
+
 def replace(of: _T, **changes: Any) -> _T:
     """A copy of the value with some fields changed to values that are normalised already: no checks."""
     made: _T = _rebuild(type(of), {**as_dict(of), **changes})

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from supervisor.kernel.evidence import Reading, read_cgroup
-from supervisor.model.classify import Evidence, classify
+from supervisor.model.classify import CLEAN, Evidence, classify, is_clean
 from supervisor.model.outcome import Exit, Outcome, StartError, Usage, Verdict
 from supervisor.model.spec import COLLECT, goes_to, passes_through_us
+from supervisor.model.value import filled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from supervisor.kernel.denials import Denials
     from supervisor.kernel.streams import Streams
     from supervisor.kernel.tree import CgroupTree, HelperTree
+    from supervisor.model.classify import Finding
     from supervisor.model.host import Host
     from supervisor.model.outcome import Change
     from supervisor.model.plan import LaunchPlan
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 
 PAGE_BYTES: Final = 4096
+#: Nobody knows how the main process ended.
+UNKNOWN: Final = Exit()
 #: Less than a tenth of a sandbox's file system is left.
 NEARLY_FULL: Final = 10
 UNNAMED: Final = "denied system calls are not named: the kernel has no listener for them, or our own surroundings hold the only one"
@@ -72,41 +76,25 @@ def conclude(
             end.warnings.append(f"some numbers are not known, and a limit that was hit may not be named: {cgroup.unread}")
     _read_streams(plan, streams, reading)
     end.warnings += streams.losses()
-    for name, field in (("memory_max", "memory_peak_bytes"), ("tasks_max", "tasks_peak")):
-        if field not in reading.usage:
-            reading.put(field, end.peaks.get(name), "sampled every 50 ms (psutil)")
+    if end.peaks:
+        for name, field in (("memory_max", "memory_peak_bytes"), ("tasks_max", "tasks_peak")):
+            if field not in reading.usage:
+                reading.put(field, end.peaks.get(name), "sampled every 50 ms (psutil)")
+    ended = _exit(end)
     error = None
     if end.stolen:
         message = "the exit status went to another waiter of this process, or SIGCHLD is ignored in it"
         error = StartError(stage="wait", errno=10, message=message)
         end.unreaped = True
-    elif end.exit is None and not end.unreaped:
+    elif ended is None and not end.unreaped:
         error = StartError(stage="helper", errno=3, message="the init helper was killed, so the job's end is not known")
         end.unreaped = True
     elif end.unreaped:
         fate = "is left to a later sweep" if cgroup is not None else "lives on"
         error = StartError(stage="kill", errno=16, message=f"a process of the job cannot be killed; it {fate}")
-    usage = Usage(**reading.usage)
+    usage = filled(Usage, reading.usage)
     changes = _changes(end, spec, tree)
-    finding = classify(
-        Evidence(
-            exit=end.exit or Exit(),
-            causes=causes,
-            by_itself=not end.asked and end.exit is not None and end.exit.code is not None,  # SIGKILL leaves no code
-            limits=plan.limits,
-            usage=usage,
-            oom_kills=reading.oom_kills,
-            oom_local=reading.oom_local,
-            tasks_denied=reading.tasks_denied,
-            disk_full=_holds_disk(plan) and end.disk is not None and end.disk[1] < PAGE_BYTES,
-            main_minor_faults=end.main_minor_faults if end.exit is not None else None,
-            main_cpu_ns=(end.main_user_us + end.main_system_us) * 1000,
-            # where a listener is asked the filter itself kills nobody: then SIGSYS is the job's own affair
-            syscall_filter=host.syscall_filter or (plan.syscall_filter is not None and denials is None),
-            enforced=plan.enforced,
-            unreaped=end.unreaped,
-        )
-    )
+    finding = _find(end, ended, plan, host, reading, usage, causes, denials is not None)
     if plan.syscall_filter is not None:
         end.warnings += [UNNAMED] if denials is None else [overflow] if (overflow := denials.overflow()) else []
     if end.disk is not None and finding.verdict in (Verdict.NONZERO_EXIT, Verdict.SIGNALED):
@@ -117,7 +105,7 @@ def conclude(
         error = too_small_error(finding.limits_hit, plan)
     return Outcome(
         verdict=finding.verdict,
-        exit=end.exit or Exit(),
+        exit=ended or UNKNOWN,
         killed=finding.killed,
         limits_hit=finding.limits_hit,
         usage=usage,
@@ -134,6 +122,43 @@ def conclude(
     )
 
 
+def _exit(end: End) -> Exit | None:
+    if end.status is None:
+        return None
+    code, detail = end.status
+    if detail < 0:
+        return UNKNOWN
+    return filled(Exit, {"code": code} if detail == 0 else {"signal": code, "core": detail == 2})
+
+
+def _find(
+    end: End, ended: Exit | None, plan: LaunchPlan, host: Host, reading: Reading, usage: Usage, causes: tuple[str, ...], listened: bool
+) -> Finding:
+    disk_full = end.disk is not None and _holds_disk(plan) and end.disk[1] < PAGE_BYTES
+    found = bool(causes or reading.oom_kills or reading.tasks_denied or disk_full or end.unreaped)
+    if is_clean(ended, found, plan.enforced):
+        return CLEAN
+    return classify(
+        Evidence(
+            exit=ended or UNKNOWN,
+            causes=causes,
+            by_itself=not end.asked and ended is not None and ended.code is not None,  # SIGKILL leaves no code
+            limits=plan.limits,
+            usage=usage,
+            oom_kills=reading.oom_kills,
+            oom_local=reading.oom_local,
+            tasks_denied=reading.tasks_denied,
+            disk_full=disk_full,
+            main_minor_faults=end.main_minor_faults if ended is not None else None,
+            main_cpu_ns=(end.main_user_us + end.main_system_us) * 1000,
+            # where a listener is asked the filter itself kills nobody: then SIGSYS is the job's own affair
+            syscall_filter=host.syscall_filter or (plan.syscall_filter is not None and not listened),
+            enforced=plan.enforced,
+            unreaped=end.unreaped,
+        )
+    )
+
+
 def _read_process(end: End, reading: Reading) -> None:
     if end.started_ns:
         ended_ns = end.ended_ns or end.started_ns
@@ -141,18 +166,16 @@ def _read_process(end: End, reading: Reading) -> None:
         reading.put("start_latency_ns", end.started_ns - end.requested_ns, "CLOCK_MONOTONIC, request to exec")
         open_pause = ended_ns - end.paused_at if end.paused_at is not None else 0
         reading.usage["paused_ns"] = end.paused_ns + max(0, open_pause)
-    if end.exit is None:
+    if end.status is None:
         return
     own = "rusage of the main process and the children it waited for"
     user, system, source = end.main_user_us, end.main_system_us, own
     if end.tree_us is not None:
         (user, system), source = end.tree_us, "rusage summed by the init helper"
-    reading.put("cpu_ns", (user + system) * 1000, source)
-    reading.put("cpu_user_ns", user * 1000, source)
-    reading.put("cpu_system_ns", system * 1000, source)
+    reading.put_all({"cpu_ns": (user + system) * 1000, "cpu_user_ns": user * 1000, "cpu_system_ns": system * 1000}, source)
     if end.switches is not None:
-        reading.put("context_switches_voluntary", end.switches[0], own)
-        reading.put("context_switches_involuntary", end.switches[1], own)
+        voluntary, involuntary = end.switches
+        reading.put_all({"context_switches_voluntary": voluntary, "context_switches_involuntary": involuntary}, own)
     # exec hands the launching process's peak on to the child's ru_maxrss: only a larger number is the child's own
     if end.main_maxrss_kib > end.spawner_rss_kib:
         reading.put("rss_peak_main_bytes", end.main_maxrss_kib * 1024, "rusage ru_maxrss")

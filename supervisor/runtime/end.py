@@ -9,8 +9,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from supervisor.model.outcome import Exit
-
 
 class End:
     """What is known of a job's end so far; filled in as it comes, read once."""
@@ -21,7 +19,6 @@ class End:
         "disk",
         "empty",
         "ended_ns",
-        "exit",
         "helper_ended",
         "main_maxrss_kib",
         "main_minor_faults",
@@ -34,6 +31,7 @@ class End:
         "spawner_rss_kib",
         "start_failure",
         "started_ns",
+        "status",
         "stolen",
         "switches",
         "tree_us",
@@ -42,7 +40,7 @@ class End:
     )
 
     def __init__(self) -> None:
-        self.exit: Exit | None = None
+        self.status: tuple[int, int] | None = None  # of the main process: the code or signal, and the detail of the event
         self.start_failure: tuple[str, int, int] | None = None
         self.asked = False  # to end, by a signal that it may take as it likes
         self.empty = False
@@ -63,7 +61,7 @@ class End:
 
     def take_exit(self, event: Any) -> None:
         """The main process was reaped (EXITED)."""
-        self.exit = _exit(event.code, event.detail)
+        self.status = event.code, event.detail
         self.stolen = event.detail < 0
         self.ended_ns = event.time_ns
         self.main_user_us, self.main_system_us = event.user_us, event.system_us
@@ -78,7 +76,7 @@ class End:
 
     def take_notice(self, notice: Any) -> None:
         """The init helper reaped the main process and ended its tree (ENDED)."""
-        self.exit = _exit(notice.code, notice.detail) if notice.detail >= 0 else None  # it could not be ended
+        self.status = (notice.code, notice.detail) if notice.detail >= 0 else None  # it could not be ended
         self.ended_ns = notice.time_ns
         self.main_user_us, self.main_system_us = notice.user_us, notice.system_us
         self.main_maxrss_kib, self.main_minor_faults = notice.maxrss_kib, notice.minor_faults
@@ -93,9 +91,3 @@ class End:
         """The init helper says which step failed (FAILED); one that says a step there is none of has itself failed."""
         known = 0 < notice.stage < len(STAGES)
         self.start_failure = (STAGES[notice.stage] if known else "helper", notice.err, max(notice.index, 0))
-
-
-def _exit(code: int, detail: int) -> Exit:
-    from supervisor.model.outcome import Exit  # loaded while the job runs, see run_execution
-
-    return Exit() if detail < 0 else Exit(code=code) if detail == 0 else Exit(signal=code, core=detail == 2)

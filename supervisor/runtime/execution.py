@@ -287,7 +287,7 @@ class Execution:
             self.note("wall_time_max")
 
     def _emptied(self) -> None:
-        if self._end.exit is not None or self._end.helper_ended:
+        if self._end.status is not None or self._end.helper_ended:
             self._end.empty = True
 
     # ---- time ----
@@ -304,7 +304,7 @@ class Execution:
         clock = self._clock
         if clock.kill_ns is not None and now_ns >= clock.kill_ns:
             clock.kill_ns = None
-            if isinstance(self.tree, CgroupTree) and self._end.exit is not None:
+            if isinstance(self.tree, CgroupTree) and self._end.status is not None:
                 self._end_rest(self.tree)
             else:
                 self.kill()
@@ -357,7 +357,7 @@ class Execution:
             return
         self._cause(cause)
         self._end.asked |= signal is not None
-        if grace_ns > 0 and self.tree is not None and self._end.exit is None:
+        if grace_ns > 0 and self.tree is not None and self._end.status is None:
             self._terminate(grace_ns, self.spec.kill_signal if signal is None else signal)
         else:
             self.kill()
@@ -453,7 +453,7 @@ class Execution:
     def relimit(self, change: Relimit) -> None:
         """The limits were changed on the tree: what is kept here follows."""
         self.spec, self.plan = change.spec, change.plan
-        if self._end.exit is not None:
+        if self._end.status is not None:
             return  # what it met meanwhile, a lower memory_max say, ended it
         self._clock.relimit(change.plan, self._host.processors_online, self._end.started_ns, self._end.paused_ns)
         self._guard()
@@ -468,12 +468,12 @@ class Execution:
 
     def retime(self, limits: Limits) -> None:
         """Other limits of time than the plan's from now on, as soft ones that give way to hard ones; time already used counts."""
-        if self.tree is not None and self._end.exit is None:
+        if self.tree is not None and self._end.status is None:
             self._clock.retime(limits, self._host.processors_online, self._end.started_ns, self._end.paused_ns)
 
     def signal(self, number: int) -> bool:
         """Send a signal to the main process. False when it has ended or not started yet. Raises OSError, such as for another user's."""
-        if self.tree is None or self._end.exit is not None or self.outcome is not None:
+        if self.tree is None or self._end.status is not None or self.outcome is not None:
             return False
         return self.tree.signal_main(number)
 
@@ -485,8 +485,6 @@ class Execution:
     # ---- the end ----
 
     def _conclude(self) -> None:
-        from supervisor.runtime.conclude import conclude
-
         self.ending = True
         self.streams.drain()
         if self._end.start_failure is not None:
@@ -494,7 +492,7 @@ class Execution:
             stage, number, index = self._end.start_failure
             self._fail(stage, number, index)
             return
-        outcome = conclude(self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes), self._denials)
+        outcome = _loaded_conclude()(self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes), self._denials)
         if self._end.unreaped:
             self._close_tree()
         self._finish(outcome)
@@ -544,3 +542,16 @@ class Execution:
     def flushing(self) -> bool:
         """The job is over but relayed bytes still wait for a slow reader."""
         return self.streams.pending()
+
+
+_conclude: Callable[..., Outcome] | None = None
+
+
+def _loaded_conclude() -> Callable[..., Outcome]:
+    """``conclude``, loaded while the first job runs and then looked up no more: an import statement takes as long as the verdict."""
+    global _conclude
+    if _conclude is None:
+        from supervisor.runtime.conclude import conclude
+
+        _conclude = conclude
+    return _conclude

@@ -42,13 +42,17 @@ class Text:
         return raw.decode(self.encoding, self.errors or "strict").replace("\r\n", "\n").replace("\r", "\n")
 
 
+#: One for all: it is part of what remembered specifications are looked up by.
+BYTES: Final = Text()
+
+
 def text_mode(text: bool | None, encoding: str | None, errors: str | None, universal_newlines: bool | None = None) -> Text:
     """subprocess's rule: any of the arguments asks for text, in the locale's encoding unless named.
 
     Raises :class:`ConfigError` for an encoding or an error handler that Python does not know.
     """
     if not (text or encoding or errors or universal_newlines):
-        return Text()
+        return BYTES
     if encoding is None:
         import locale
 

@@ -28,7 +28,7 @@ class WallGuard:
         if isinstance(tree, CgroupTree):
             if tree.pidfd >= 0:
                 self._deadline = Deadline.of_process(engine, tree.pidfd, tree.cgroup.fd, at_once)
-        elif at_once and end.exit is None:  # otherwise a helper says by itself when the main process ended, however late it is heard
+        elif at_once and end.status is None:  # otherwise a helper says by itself when the main process ended, however late it is heard
             self._deadline = Deadline.of_helper(engine, tree.fd)
 
     def set(self, due_ns: int | None) -> None:

@@ -109,7 +109,7 @@ def notices(raw: bytes) -> str:
                 said.append(start_error(*end.start_failure, plan).message)
             elif notice.kind == ENDED:
                 end.take_notice(notice)
-                said.append(str(end.exit))
+                said.append(str(end.status))
     finally:
         theirs.close()
         tree.close()
