@@ -172,7 +172,8 @@ def _read_process(end: End, reading: Reading) -> None:
     user, system, source = end.main_user_us, end.main_system_us, own
     if end.tree_us is not None:
         (user, system), source = end.tree_us, "rusage summed by the init helper"
-    reading.put_all({"cpu_ns": (user + system) * 1000, "cpu_user_ns": user * 1000, "cpu_system_ns": system * 1000}, source)
+    if end.cgroup_us is None or min(end.cgroup_us) < 0:  # else the cgroup's own numbers take their place
+        reading.put_all({"cpu_ns": (user + system) * 1000, "cpu_user_ns": user * 1000, "cpu_system_ns": system * 1000}, source)
     if end.switches is not None:
         voluntary, involuntary = end.switches
         reading.put_all({"context_switches_voluntary": voluntary, "context_switches_involuntary": involuntary}, own)

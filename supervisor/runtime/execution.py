@@ -492,7 +492,9 @@ class Execution:
             stage, number, index = self._end.start_failure
             self._fail(stage, number, index)
             return
-        outcome = _loaded_conclude()(self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes), self._denials)
+        outcome = _loaded_conclude()(
+            self._end, self.spec, self.plan, self._host, self.tree, self.streams, tuple(self.causes), self._denials
+        )
         if self._end.unreaped:
             self._close_tree()
         self._finish(outcome)
