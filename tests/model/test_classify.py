@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_strategies import relaxed, spellings
 
-from supervisor.model.classify import RLIMIT_CPU_SEEN, SIGKILL, SIGSYS, SIGXCPU, SIGXFSZ, VERDICT_OF, Evidence, Finding, classify
+from supervisor.model.classify import RLIMIT_CPU_SEEN, SIGKILL, SIGSYS, SIGXCPU, SIGXFSZ, VERDICT_OF, Evidence, Finding, classify, is_clean
 from supervisor.model.limit_kinds import LIMITS
 from supervisor.model.limits import Limits
 from supervisor.model.outcome import Exit, Usage, Verdict
@@ -246,6 +246,24 @@ def test_a_limit_that_nobody_enforced_is_not_judged() -> None:
 def test_a_host_out_of_memory_comes_before_usage_above_a_limit() -> None:
     finding = found(KILLED, Limits(wall_time_max=1), usage=Usage(wall_ns=2 * S), oom_kills=1, oom_local=0)
     assert finding == Finding(verdict=Verdict.HOST_OOM, limits_hit=("wall_time_max",), killed=True)
+
+
+@pytest.mark.parametrize(
+    ("ended", "noticed", "enforced"),
+    [
+        (None, False, frozenset()),
+        (Exit(), False, frozenset()),
+        (Exit(code=1), False, frozenset()),
+        (Exit(signal=9), False, frozenset()),
+        (DONE, True, frozenset()),
+        (DONE, False, frozenset({"limit_nofile", "wall_time_max"})),
+    ],
+)
+def test_an_end_that_evidence_may_speak_against_is_not_taken_for_a_clean_one(
+    ended: Exit | None, noticed: bool, enforced: frozenset[str]
+) -> None:
+    assert is_clean(DONE, False, frozenset({"limit_nofile"}))
+    assert not is_clean(ended, noticed, enforced)
 
 
 # signals of the kernel that need evidence

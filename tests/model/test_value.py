@@ -17,6 +17,7 @@ from model_strategies import any_limits, brief, relaxed, specs
 
 from supervisor.model import value as module
 from supervisor.model.limits import Limits
+from supervisor.model.outcome import Usage
 from supervisor.model.spec import JobSpec
 from supervisor.model.value import as_dict, field_names, plain, replace, set_field, value
 
@@ -174,3 +175,14 @@ def test_plain_is_ready_for_json() -> None:
     assert plain(Point(x=1, words=("a",))) == {"x": 1, "y": 0, "words": ["a"]}
     assert plain({1: (Point(x=1), None)}) == {"1": [{"x": 1, "y": 0, "words": []}, None]}
     assert plain("text") == "text"
+
+
+def test_a_filled_value_is_the_constructed_one() -> None:
+    given = {"cpu_ns": 3, "wall_ns": 5}
+    assert module.filled(Usage, given) == Usage(cpu_ns=3, wall_ns=5)
+    assert given == {"cpu_ns": 3, "wall_ns": 5} and module.filled(Usage, {}) == Usage()
+
+
+def test_a_filled_value_refuses_what_is_no_field() -> None:
+    with pytest.raises(AttributeError, match="cpu_seconds"):
+        module.filled(Usage, {"cpu_seconds": 3})
