@@ -126,8 +126,10 @@ static int64_t read_some(struct stream *stream)
         return r;
     uint64_t room = stream->room - stream->size;
     ssize_t n = read(stream->in.fd, stream->bytes + stream->size, room < READ_MAX ? room : READ_MAX);
+    if (n < 0 && errno == EIO) /* the last process closed the terminal's other side; what it wrote right before is found at a second look */
+        n = read(stream->in.fd, stream->bytes + stream->size, room < READ_MAX ? room : READ_MAX);
     if (n < 0)
-        return errno == EIO ? 0 : -errno; /* EIO: the last process closed the terminal's other side */
+        return errno == EIO ? 0 : -errno;
     if (n == 0)
         return 0;
     enlarge(stream, (uint64_t)n);

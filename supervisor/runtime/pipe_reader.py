@@ -129,7 +129,7 @@ class PipeReader:
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                data = b""  # a terminal whose other side nobody has open any more (pty(7))
+                data = self._last_of_terminal(most)
             if len(data) >= FULL_BYTES and not self._large:
                 self._enlarge()
             if not data and self._rest:
@@ -139,6 +139,17 @@ class PipeReader:
                 return data
             self._end()
         return b""
+
+    def _last_of_terminal(self, most: int) -> bytes:
+        """After EIO, which says that nobody has the other side of a terminal open any more (pty(7)): what is there all the same.
+
+        The kernel looks for input first and for the other side then (n_tty_read() in drivers/tty/n_tty.c): what was written in
+        between, right before the last close, is found at the next look.
+        """
+        try:
+            return os.read(self._fd, most)
+        except OSError:
+            return b""
 
     async def _gave_way(self) -> bool:
         """Let the event loop run where it has not for a while: True when it did, and this may be closed now. Raises :class:`BusyError`."""
@@ -220,7 +231,9 @@ class PipeReader:
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                size = 0
+                last = self._last_of_terminal(len(view))
+                size = len(last)
+                view[:size] = last
             if not size and self._rest:
                 size = min(len(view), len(self._rest))
                 view[:size], self._rest = self._rest[:size], self._rest[size:]

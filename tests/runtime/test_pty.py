@@ -188,3 +188,28 @@ async def test_a_terminal_that_cannot_be_had_for_lack_of_descriptors_leaves_none
                 await asyncio.sleep(0)
             assert os.listdir("/proc/self/fd") == before
     assert seen == {errno.EMFILE, "failed"}
+
+
+@pytest.mark.parametrize("into", [False, True], ids=["read", "readinto"])
+async def test_what_a_terminal_still_holds_when_it_says_that_it_has_ended_is_read(into: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may say so of a job that writes and ends between its two looks."""
+    async with supervisor.Supervisor() as sup:
+        job = await sup.start(["echo", "last words"], pty=True)
+        await job.wait()
+        assert job.stdout is not None
+        said = []
+
+        def hasty(real: Any) -> Any:
+            def read(*args: Any) -> Any:
+                if not said:
+                    said.append(True)
+                    raise OSError(errno.EIO, "too early")
+                return real(*args)
+
+            return read
+
+        monkeypatch.setattr(os, "readv" if into else "read", hasty(os.readv if into else os.read))
+        buffer = bytearray(100)
+        got = bytes(buffer[: await job.stdout.readinto(buffer)]) if into else await job.stdout.read()
+        monkeypatch.undo()
+    assert said and got == b"last words\r\n"
