@@ -197,7 +197,7 @@ async def test_what_a_terminal_still_holds_when_it_says_that_it_has_ended_is_rea
         job = await sup.start(["echo", "last words"], pty=True)
         await job.wait()
         assert job.stdout is not None
-        said = []
+        said: list[bool] = []
 
         def hasty(real: Any) -> Any:
             def read(*args: Any) -> Any:
