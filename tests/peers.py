@@ -11,14 +11,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waiting import SLOW
 
-from supervisor.kernel.link import make_pair
+from supervisor.kernel.packet_socket import make_pair
+from supervisor.kernel.peer import Peer
 from supervisor.model import frames
 from supervisor.model.frames import Terms, decode, encode, encode_ack
 
@@ -118,3 +120,31 @@ def raw_pair() -> Iterator[tuple[int, RawEnd]]:
         yield ours, end
     finally:
         end.close()
+
+
+@contextmanager
+def two(ours: Terms = Terms(), theirs: Terms = Terms()) -> Iterator[tuple[Peer, Peer]]:
+    first, second = make_pair()
+    with Peer(first, ours) as a, Peer(second, theirs) as b:
+        yield a, b
+
+
+@contextmanager
+def working(work: Callable[[], object]) -> Iterator[None]:
+    """``work`` in a thread; what it raises fails the test."""
+    problems: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(20)
+    assert not thread.is_alive()
+    assert not problems

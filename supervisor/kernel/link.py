@@ -12,8 +12,11 @@ import os
 
 from supervisor.errors import ConfigError
 from supervisor.kernel.descriptor import Descriptor
+from supervisor.kernel.lane_receiver import LaneReceiver
 from supervisor.kernel.native import PACKETS_END, PACKETS_MORE, Packets, close_socket
-from supervisor.kernel.outbox import Outbox, close_all
+from supervisor.kernel.outbox import Outbox
+from supervisor.kernel.outgoing import close_all
+from supervisor.kernel.packet_socket import send_packet
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
 from supervisor.model.frames import (
@@ -21,11 +24,17 @@ from supervisor.model.frames import (
     ERROR,
     HEADER_BYTES,
     INLINE_MAX_BYTES,
+    LANE,
+    LANE_FRAME_BYTES,
+    LANE_KIND,
+    LANE_PLACE,
+    LANE_WORDS,
     PLAIN_HEADER,
     PLAIN_WORDS,
     REPLY,
     SEALED,
     Terms,
+    charge_of,
     decode,
     decode_ack,
 )
@@ -40,30 +49,14 @@ if TYPE_CHECKING:
 else:
     from _collections import deque  # the C type: the module around it costs 1.5 ms to import
 
-#: Asked for at both ends: many packets on their way. The kernel grants what net.core.wmem_max allows, more only to root.
-SOCKET_BUFFER_BYTES: Final = 4 << 20
-SO_SNDBUFFORCE: Final = 32
 #: What waits to be written above this stops the reading of more requests.
 OUT_HIGH_BYTES: Final = 1 << 20
-SEND_FLAGS: Final = _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL
-
 CLOSED_ITS_END: Final = "closed its end, or died"
-
 PLAIN_MAX_BYTES: Final = HEADER_BYTES + INLINE_MAX_BYTES
 
 _new = tuple.__new__
 _unpack_plain = PLAIN_HEADER.unpack_from
-
-
-def make_pair() -> tuple[int, int]:
-    """Two connected descriptors (SOCK_SEQPACKET, close-on-exec); raises OSError."""
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
-    for end in (ours, theirs):
-        try:
-            end.setsockopt(_socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER_BYTES)
-        except PermissionError:
-            end.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-    return ours.detach(), theirs.detach()
+_unpack_place = LANE_PLACE.unpack_from
 
 
 class Link:
@@ -78,6 +71,8 @@ class Link:
         "_inbox_bytes",
         "_inbox_errors",
         "_inbox_fds",
+        "_large_bytes",
+        "_large_number",
         "_last_received",
         "_most_messages",
         "_owner",
@@ -93,12 +88,16 @@ class Link:
         "answered",
         "broken",
         "inbox",
+        "lane",
         "outbox",
         "pending",
     )
 
-    def __init__(self, fd: int, terms: Terms = Terms()) -> None:
-        """Takes over ``fd``. Raises :class:`ConfigError` when it is not such a socket; ``fd`` stays the caller's then."""
+    def __init__(self, fd: int, terms: Terms = Terms(), *, lanes: bool = False) -> None:
+        """Takes over ``fd``. ``lanes``: the other side is our supervisor and understands them; else we wait until it has spoken of them.
+
+        Raises :class:`ConfigError` when it is not such a socket; ``fd`` stays the caller's then.
+        """
         try:
             self._socket = _socket.socket(fileno=fd)
             os.set_inheritable(fd, False)
@@ -123,11 +122,15 @@ class Link:
         self._settled = 0  # which then asked for more: it is done with those before
         self._said = -1  # the last acknowledgement; -1: not even our terms were said
         self._unsaid_bytes = 0
+        self._large_number = self._large_bytes = 0  # of the last large body handed out: another's acknowledgement leaves it unsaid
         self._quarter_bytes = terms.window_bytes // 4
         self._quarter_messages = max(1, terms.window_messages // 4)
         #: Requests of ours by number; answers are moved out together with what stood for the request.
         self.pending: dict[int, Any] = {}
         self.answered: list[tuple[Any, Message]] = []
+        self.lane = LaneReceiver(terms, trusting=lanes)
+        if lanes:
+            self.outbox.say(self.lane.offer())
 
     def fileno(self) -> int:
         """-1 once closed."""
@@ -143,30 +146,32 @@ class Link:
         if self._said < number <= self._handed:  # an answer acknowledges what it answers
             self._said = number
             self._settled = max(self._settled, number)
-            self._unsaid_bytes = 0
+            self._unsaid_bytes = self._large_bytes if self._large_number > number else 0
+            self.outbox.say(self.lane.word())
         self.outbox.answer(message.kind_number, number, body, flags, address, descriptors)
 
     def acknowledge(self) -> None:
         """Queue an acknowledgement of what the application is done with, and our terms, unless both were said."""
         if self._settled > self._said:
             self._said = self._settled
-            self._unsaid_bytes = 0
+            self._unsaid_bytes = self._large_bytes if self._large_number > self._said else 0
             self.outbox.acknowledge(self._settled, self._terms)
+            self.outbox.say(self.lane.word())
 
     def flush(self) -> bool:
-        """Write what is queued; True when nothing is left, False when the socket is full: come again when it is writable."""
+        """Write what is queued; True when nothing is left. False: come again when the socket is writable (:attr:`needs_socket`), or
+        after something was read.
+        """
         outbox = self.outbox
+        self.lane.say(self._socket)
         if outbox.queue and self._settled > self._said:
             self.acknowledge()  # goes along for nothing
         while outbox.queue:
             packet, descriptors, count = outbox.next_packet()
+            if not packet:
+                return False
             try:
-                if descriptors:
-                    self._socket.sendmsg(packet, [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, _pack_fds(descriptors))], SEND_FLAGS)
-                elif len(packet) == 1:
-                    self._socket.send(packet[0], SEND_FLAGS)
-                else:
-                    self._socket.sendmsg(packet, [], SEND_FLAGS)
+                send_packet(self._socket, packet, descriptors)
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -175,7 +180,12 @@ class Link:
                     self.fail(f"cannot be written to: {error.strerror}")
                 return True
             outbox.written(count)
-        return True
+        return not self.lane.word_waits
+
+    @property
+    def needs_socket(self) -> bool:
+        """After a :meth:`flush` that was not all: it is the socket that was full, not our lane alone."""
+        return self.lane.word_waits or not self.outbox.lane.blocked
 
     # ---- receiving ----
 
@@ -192,6 +202,7 @@ class Link:
                 self._receive_packets(plain)
             if special:
                 self._receive_special(plain, special)
+            self.lane.say(self._socket)
         except ConfigError as error:
             self.fail(f"broke the rules: {error}")
         if state == PACKETS_END:
@@ -202,16 +213,26 @@ class Link:
 
     def _receive_packets(self, length: int) -> None:
         """Packets without descriptors; raises :class:`ConfigError`. Plain messages are taken as they stand, until another one comes."""
-        packets, append, last, at = self._packets.buffer, self.inbox.append, self._last_received, 0
+        packets, append, last, at, laid = self._packets.buffer, self.inbox.append, self._last_received, 0, 0
+        lane = self.lane.memory
         while at + HEADER_BYTES <= length:
             size, word, number = _unpack_plain(packets, at)
             end = at + size
+            if size == LANE_FRAME_BYTES and word in LANE_WORDS and lane is not None and last < number and end <= length:
+                whole, part = _unpack_place(packets, at + HEADER_BYTES)
+                if whole > INLINE_MAX_BYTES or whole != part or lane.is_busy:
+                    break
+                laid += whole - LANE_PLACE.size
+                self._check_room(end + laid)  # now: a packet of such frames stands for a gigabyte
+                append(_new(Message, (LANE_WORDS[word], 0, number, "", lane.take(whole, part, True), self, None, ())))
+                last, at = number, end
+                continue
             if word not in PLAIN_WORDS or number <= last or end > length or not HEADER_BYTES <= size <= PLAIN_MAX_BYTES:
                 break
             append(_new(Message, (word, 0, number, "", packets[at + HEADER_BYTES : end], self, None, ())))
             last, at = number, end
         self._last_received = last
-        self._inbox_bytes += at
+        self._inbox_bytes += at + laid
         if at < length:
             self._receive_decoded(decode(packets, at, length))
         self._check_window()
@@ -222,11 +243,17 @@ class Link:
         for kind, flags, number, address, body, announced in found:
             if announced:
                 raise ConfigError(f"no descriptors came and {announced} were announced")
+            if flags & LANE:
+                if kind == LANE_KIND:
+                    self._hear_of_lanes(flags, number, body)
+                    continue
+                self._check_room(total)
+                body, flags = self.lane.take(body, True), flags & ~LANE
             if kind and not flags & (REPLY | ERROR):
                 if number <= last:
                     raise ConfigError(f"message {number} came after {last}")
                 last = number
-                total += HEADER_BYTES + len(address) + len(body)
+                total += HEADER_BYTES + len(address) + charge_of(len(body), self._terms.window_bytes)
                 append(_new(Message, (kind, flags, number, address, body, self, None, ())))
             elif kind == ACK:
                 self._check_number(number)
@@ -234,6 +261,8 @@ class Link:
                     self.outbox.accept(decode_ack(body))
                     self._theirs = body
                 self.outbox.acknowledged(number)
+            elif len(body) > frames.INLINE_MAX_BYTES:
+                raise ConfigError("a large answer came by a lane")
             else:
                 self._answered(_new(Message, (kind, flags, number, address, body, self, None, ())))
         self._last_received = last
@@ -249,6 +278,10 @@ class Link:
         kind, flags, number, address, body, announced = found[0]
         if announced != len(descriptors) or len(found) > 1:
             raise ConfigError(f"{len(descriptors)} descriptors came and {announced} were announced")
+        if kind == LANE_KIND:
+            (size,) = frames.SEALED_LENGTH.unpack(body)
+            self.lane.adopt(descriptors[0], size)
+            return
         sealed = None
         if flags & SEALED:
             (size,) = frames.SEALED_LENGTH.unpack(body)
@@ -265,9 +298,26 @@ class Link:
         self.inbox.append(message)
         self._check_window()
 
+    def _hear_of_lanes(self, flags: int, number: int, body: bytes) -> None:
+        """A frame about lanes, without descriptors; raises :class:`ConfigError`."""
+        if flags == frames.LANE_TAKEN:
+            self.outbox.lane.taken(number)
+        elif flags == frames.LANE_PART:
+            self.lane.take(body, False)
+        elif flags == frames.LANE_OFFER:
+            (largest,) = frames.SEALED_LENGTH.unpack(body)
+            self.outbox.lane.offered(largest)
+            self.outbox.say(self.lane.offer())
+        else:
+            raise ConfigError("a lane's memory came without a descriptor")
+
+    def _check_room(self, size: int) -> None:
+        if self._inbox_bytes + size > self._terms.window_bytes:
+            raise ConfigError("more came than the window allows")
+
     def _check_window(self) -> None:
-        count, fds = len(self.inbox) - self._inbox_errors, self._inbox_fds
-        if count > self._most_messages or self._inbox_bytes > self._terms.window_bytes or fds > frames.DESCRIPTORS_IN_FLIGHT:
+        self._check_room(0)
+        if len(self.inbox) - self._inbox_errors > self._most_messages or self._inbox_fds > frames.DESCRIPTORS_IN_FLIGHT:
             raise ConfigError("more came than the window allows")
 
     def _check_number(self, number: int) -> None:
@@ -315,6 +365,9 @@ class Link:
             self._inbox_errors -= 1
             return message
         size = HEADER_BYTES + len(address) + len(body)
+        if size > PLAIN_MAX_BYTES:
+            size = HEADER_BYTES + len(address) + charge_of(len(body), self._terms.window_bytes)
+            self._large_number, self._large_bytes = number, size
         self._inbox_bytes -= size
         self._unsaid_bytes += size
         self._handed = number
@@ -340,10 +393,7 @@ class Link:
         """Close the socket and drop what is on its way; messages received stay. Safe to call twice."""
         self.fail("was closed here")
         self.outbox.close()
+        self.lane.close()
         if self._socket.fileno() >= 0 and self.is_ours:
             close_socket(self._socket.detach())
         self._socket.close()
-
-
-def _pack_fds(fds: tuple[int, ...]) -> bytes:
-    return b"".join([fd.to_bytes(4, "little", signed=True) for fd in fds])

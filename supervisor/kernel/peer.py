@@ -13,7 +13,7 @@ from supervisor.kernel.link import CLOSED_ITS_END, Link
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
 from supervisor.model.codec import MSGPACK
-from supervisor.model.frames import ERROR, REPLY, REQUEST, Terms
+from supervisor.model.frames import ERROR, JOB_TERMS, REPLY, REQUEST, Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,28 +29,30 @@ if TYPE_CHECKING:
 
 #: Names the descriptor that a job inherits.
 VARIABLE: Final = "RINGFENCE_CHANNEL"
+#: "1" when the supervisor that set it understands lanes.
+LANES_VARIABLE: Final = "RINGFENCE_CHANNEL_LANES"
 #: An acknowledgement that nothing else carries is sent this late at most.
 ACKNOWLEDGE_LATE_MS: Final = 20
-#: In `send_many`: what is gathered before it is written.
-GATHERED_BYTES: Final = 32 << 10
 
 
-def inherited() -> int:
-    """The channel's descriptor that this process was started with; raises :class:`ConfigError` when it was not.
+def inherited() -> tuple[int, bool]:
+    """The channel's descriptor that this process was started with, and whether lanes are understood at its other end.
 
-    The variable is taken out of the environment: programs that this one starts have no channel.
+    Raises :class:`ConfigError` when it was started with none. The variables are taken out of the environment: programs that this one
+    starts have no channel.
     """
-    text = os.environ.pop(VARIABLE, "")
+    text, lanes = os.environ.pop(VARIABLE, ""), os.environ.pop(LANES_VARIABLE, "")
     if not text:
         raise ConfigError(f"this process was not started with a channel: {VARIABLE} is not set (or was used already)")
     if not (text.isascii() and text.isdigit() and len(text) < 10):  # ten digits are no int of C, and no descriptor
         raise ConfigError(f"{VARIABLE}: {text!r} is not a descriptor")
-    return int(text)
+    return int(text), lanes == "1"
 
 
-def connect(terms: Terms = Terms()) -> Peer:
+def connect(terms: Terms = JOB_TERMS) -> Peer:
     """The channel to whoever supervises this process; raises :class:`ConfigError` when there is none."""
-    return Peer(inherited(), terms)
+    fd, lanes = inherited()
+    return Peer(fd, terms, lanes=lanes)
 
 
 def body_of(body: Body) -> bytes | Sealed:
@@ -110,9 +112,12 @@ class Peer:
     ``*`` everybody, ``#topic`` the subscribers of a topic; empty, it is the supervisor.
     """
 
-    def __init__(self, fd: int, terms: Terms = Terms()) -> None:
-        """Takes over ``fd``; raises :class:`ConfigError` when it is no channel."""
-        self._link = Link(fd, terms)
+    def __init__(self, fd: int, terms: Terms = Terms(), *, lanes: bool = False) -> None:
+        """Takes over ``fd``; ``lanes``: its other end is our supervisor and understands them.
+
+        Raises :class:`ConfigError` when it is no channel.
+        """
+        self._link = Link(fd, terms, lanes=lanes)
         self._link.acknowledge()
         self._link.flush()
 
@@ -140,10 +145,11 @@ class Peer:
         for body in bodies:
             if address or not isinstance(body, bytes) or not link.outbox.post_plain(number, body):
                 raw = body_of(body)
-                if link.broken or len(raw) > link.outbox.largest or not link.outbox.has_room(len(raw)):
-                    self._wait_for_room(len(raw), 0, None)
+                sealed = isinstance(raw, Sealed)
+                if link.broken or len(raw) > link.outbox.largest or not link.outbox.has_room(len(raw), 0, sealed):
+                    self._wait_for_room(len(raw), 0, sealed, None)
                 link.outbox.post(number, raw, 0, address)
-            if link.outbox.queued_bytes > GATHERED_BYTES:
+            if link.outbox.queued_bytes > link.outbox.enough_bytes:
                 self._flush()
         self._flush()
 
@@ -196,29 +202,29 @@ class Peer:
     def _post(self, body: Body, kind: str, flags: int, to: str, descriptors: Iterable[Any], due_ns: int | None) -> int:
         number, address, raw = kind_number(kind), address_of(to), body_of(body)
         mine = duplicates(descriptors)
-        link = self._link
-        if link.broken or len(raw) > link.outbox.largest or not link.outbox.has_room(len(raw), len(mine)):
+        link, sealed = self._link, isinstance(raw, Sealed)
+        if link.broken or len(raw) > link.outbox.largest or not link.outbox.has_room(len(raw), len(mine), sealed):
             try:
-                self._wait_for_room(len(raw), len(mine), due_ns)
+                self._wait_for_room(len(raw), len(mine), sealed, due_ns)
             except BaseException:
                 for fd in mine:
                     os.close(fd)
                 raise
         return link.outbox.post(number, raw, flags, address, mine)
 
-    def _wait_for_room(self, size: int, descriptors: int, due_ns: int | None) -> None:
+    def _wait_for_room(self, size: int, descriptors: int, sealed: bool, due_ns: int | None) -> None:
         link = self._link
-        while link.broken or not link.outbox.has_room(size, descriptors):
+        while link.broken or not link.outbox.has_room(size, descriptors, sealed):
             self._check()
             self._wait(due_ns, "the other side takes no more")
         if size > link.outbox.largest:
             raise ConfigError(f"body: {size} bytes are more than the {link.outbox.largest} that the other side takes")
 
     def _flush(self) -> None:
-        """Write everything; blocks while the socket is full, and hears meanwhile what the other side says."""
+        """Write everything; blocks while the socket or our lane is full, and hears meanwhile what the other side says."""
         link = self._link
         while not link.flush():
-            self._poll(select.POLLIN | select.POLLOUT, None)
+            self._poll(self._room_events(), None)
             link.fill()
         if link.broken:
             self._check()
@@ -293,13 +299,17 @@ class Peer:
         """Write what is queued and block until something was read; raises :class:`TimedOutError`."""
         link = self._link
         if not link.flush():
-            self._poll(select.POLLIN | select.POLLOUT, due_ns, what)
+            self._poll(self._room_events(), due_ns, what)
             link.fill()
         elif due_ns is None:
             link.fill(wait=True)
         else:
             self._poll(select.POLLIN, due_ns, what)
             link.fill()
+
+    def _room_events(self) -> int:
+        """What to wait for when not everything could be written."""
+        return select.POLLIN | select.POLLOUT if self._link.needs_socket else select.POLLIN
 
     def _poll(self, events: int, due_ns: int | None, what: str = "") -> None:
         poll = select.poll()

@@ -8,13 +8,14 @@ import os
 from collections import deque
 
 from supervisor.errors import BrokenError, BusyError, ClosedError, TimedOutError
-from supervisor.kernel.link import CLOSED_ITS_END, make_pair
-from supervisor.kernel.outbox import drop
-from supervisor.kernel.peer import VARIABLE, address_of, answered, body_of, inherited, kind_number
+from supervisor.kernel.link import CLOSED_ITS_END
+from supervisor.kernel.outgoing import drop
+from supervisor.kernel.packet_socket import make_pair
+from supervisor.kernel.peer import LANES_VARIABLE, VARIABLE, address_of, answered, body_of, inherited, kind_number
 from supervisor.model import frames
 from supervisor.model.codec import MSGPACK
 from supervisor.model.environment import OwnEnvironment
-from supervisor.model.frames import ERROR, REPLY, REQUEST, Terms
+from supervisor.model.frames import ERROR, JOB_TERMS, REPLY, REQUEST, Terms
 from supervisor.model.spec import JobSpec
 from supervisor.model.value import replace
 from supervisor.runtime.connection import Connection
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from supervisor.kernel.outbox import Outgoing
+    from supervisor.kernel.outgoing import Outgoing
     from supervisor.kernel.peer import Body
     from supervisor.model.codec import Codec
     from supervisor.model.message import Message
@@ -45,6 +46,7 @@ class Channel(Sending):
     def __init__(self, name: str = "job", terms: Terms = Terms()) -> None:
         super().__init__(name)
         self._terms = terms
+        self._lanes = False  # the other side is known to understand them before it has said so
         self._starting = False
         self._remains: list[Outgoing] = []  # what a successor must get
         self._last_number = 0
@@ -57,10 +59,11 @@ class Channel(Sending):
     # ---- connecting ----
 
     @classmethod
-    def inherit(cls, terms: Terms = Terms()) -> Channel:
+    def inherit(cls, terms: Terms = JOB_TERMS) -> Channel:
         """The channel to whoever supervises this process, for a job with an event loop; raises :class:`ConfigError`."""
         channel = cls("supervisor", terms)
-        channel.connect(inherited())
+        fd, channel._lanes = inherited()
+        channel.connect(fd)
         return channel
 
     def connect(self, fd: int) -> None:
@@ -71,7 +74,7 @@ class Channel(Sending):
         if self._closed:
             raise ClosedError(f"the channel to {self.name} is closed")
         self._must_be_free()
-        connection = Connection(fd, self._terms, self.name, self._receivers, self._senders, self._on_end)
+        connection = Connection(fd, self._terms, self.name, self._receivers, self._senders, self._on_end, self._lanes)
         if self._connection is not None:
             inbox = self._connection.link.inbox
             self._left.extend(inbox)
@@ -274,5 +277,5 @@ class Channel(Sending):
 
 def _passing(env: Mapping[Any, Any] | None, pass_fds: Iterable[int], fd: int) -> dict[str, Any]:
     """The two arguments of a start that give a job the descriptor of its channel."""
-    added = {VARIABLE: str(fd)}
+    added = {VARIABLE: str(fd), LANES_VARIABLE: "1"}
     return {"env": OwnEnvironment(os.environ, added) if env is None else {**env, **added}, "pass_fds": (*pass_fds, fd)}

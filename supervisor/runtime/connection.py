@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from supervisor.model.frames import Terms
     from supervisor.model.message import Message
 
-#: What is gathered within one turn of the loop before it is written.
-GATHERED_BYTES: Final = 32 << 10
 #: An acknowledgement that nothing else carries is sent this late at most.
 ACKNOWLEDGE_LATE_S: Final = 0.02
+#: How often in one turn of the loop whoever sends may look for room by itself: other tasks shall have their turn, too.
+EARLY_READS: Final = 8
+#: The memory of a lane is given back when it was not used for this long.
+LANE_IDLE_S: Final = 1.0
 #: More than a socket holds at a job's end, a quarter of a megabyte each; whoever else holds it may still be writing.
 READS_MAX: Final = 256
 
@@ -29,11 +31,13 @@ class Connection:
     """Owns one link and what the event loop watches for it.
 
     Wakes ``receivers`` when a message is there, ``senders`` when there may be room in the other side's window, and ``writers``, who
-    need none, when all is written. When the other side is gone or breaks the rules, requests fail, ``on_end`` takes what a successor
+    need none, when most is written. When the other side is gone or breaks the rules, requests fail, ``on_end`` takes what a successor
     must get, and everybody is woken.
     """
 
     __slots__ = (
+        "_early",
+        "_idle_timer",
         "_loop",
         "_name",
         "_on_end",
@@ -48,18 +52,32 @@ class Connection:
         "writers",
     )
 
-    def __init__(self, fd: int, terms: Terms, name: str, receivers: Turns, senders: Turns, on_end: Callable[[Connection], None]) -> None:
-        """Takes over ``fd``; raises :class:`ConfigError` when it is no channel (``fd`` stays the caller's then)."""
+    def __init__(
+        self,
+        fd: int,
+        terms: Terms,
+        name: str,
+        receivers: Turns,
+        senders: Turns,
+        on_end: Callable[[Connection], None],
+        lanes: bool = False,
+    ) -> None:
+        """Takes over ``fd``; ``lanes``: its other end understands them.
+
+        Raises :class:`ConfigError` when it is no channel (``fd`` stays the caller's then).
+        """
         self._loop = asyncio.get_running_loop()
         self._name = name
         self._on_end = on_end
-        self.link = Link(fd, terms)
+        self.link = Link(fd, terms, lanes=lanes)
         self.outbox = self.link.outbox
         self.receivers = receivers
         self.senders = senders
         self.writers = Turns()
         self._reading = self._writing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._early = EARLY_READS
+        self._idle_timer: asyncio.TimerHandle | None = None
         #: Something is sure to be written at the end of this turn of the loop.
         self.flush_is_due = False
 
@@ -73,7 +91,7 @@ class Connection:
 
     def schedule(self) -> None:
         """Write soon: everything that is sent within one turn of the loop goes together. Enough of it goes at once."""
-        if self.outbox.queued_bytes > GATHERED_BYTES:
+        if self.outbox.queued_bytes > self.outbox.enough_bytes:
             if not self._writing:
                 self._flush()
         elif not self.flush_is_due:
@@ -82,34 +100,71 @@ class Connection:
         if self.senders:
             self.senders.wake()
 
+    def hear_early(self) -> bool:
+        """Write and read now, not with the next turn of the loop; False when it is no use, or enough for this turn."""
+        if not self._early or self._writing or self.link.broken:
+            return False
+        self._early -= 1
+        if not self.flush_is_due:
+            self.flush_is_due = True
+            self._loop.call_soon(self._flush_turn)
+        self._flush()
+        if self._reading:
+            self.read()
+        return not self.link.broken
+
     def _flush_turn(self) -> None:
         self.flush_is_due = False
+        self._early = EARLY_READS
         if not self._writing:
             self._flush()
 
     def _flush(self) -> None:
-        """Write what the socket takes; the rest goes when it is writable."""
+        """Write what the socket and our lane take; the rest goes when the one is writable, or the other side has read the other."""
         link = self.link
         if link.fileno() < 0:
             return
         done = link.flush()
         if link.broken:
             self._end()
-        elif done and self._writing:
-            self._writing = False
-            self._loop.remove_writer(link.fileno())
-            self._watch_reading()
+            return
+        waits = not done and link.needs_socket
+        if waits != self._writing:
+            self._writing = waits
+            if waits:
+                self._loop.add_writer(link.fileno(), self._flush)
+            else:
+                self._loop.remove_writer(link.fileno())
+                self.senders.wake()
+        elif done and self.outbox.lane.memory is not None:
             self.senders.wake()
+        if not self._reading:  # it stopped while much was queued
+            self._watch_reading()
+        if self.writers and self.outbox.answers_bytes <= OUT_HIGH_BYTES:
             self.writers.wake_all()
-        elif not done and not self._writing:
-            self._writing = True
-            self._loop.add_writer(link.fileno(), self._flush)
+        self._watch_lane()
 
     async def drain(self) -> None:
         """Until everything that was sent is written, or the connection is over."""
         self._flush()
-        while self._writing:
+        while self._writing or self.outbox.queue:
             await self.writers.wait()
+
+    # ---- the lane's memory ----
+
+    def _watch_lane(self) -> None:
+        lane = self.outbox.lane.memory
+        if lane is not None and lane.in_use and self._idle_timer is None:
+            self._idle_timer = self._loop.call_later(LANE_IDLE_S, self._on_idle, lane.position)
+
+    def _on_idle(self, position: int) -> None:
+        """Give the memory back unless it was used meanwhile. What the other side has not copied yet makes it say so: then again."""
+        self._idle_timer = None
+        lane = self.outbox.lane.memory
+        if lane is not None and lane.position == position:
+            lane.give_back()
+        else:
+            self._watch_lane()
 
     # ---- reading ----
 
@@ -120,6 +175,8 @@ class Connection:
         answer.add_done_callback(lambda _: self.link.pending.pop(number, None))
         if self.link.broken:
             self._fail_pending()
+        elif not self._reading:
+            self._watch_reading()
         return answer
 
     def ask_for_more(self) -> None:
@@ -140,8 +197,12 @@ class Connection:
         self._flush()
 
     def _watch_reading(self) -> None:
-        """Read while not too much waits to be written: whoever asks and does not listen is asked to wait."""
-        wanted = not self.link.broken and self.outbox.queued_bytes <= OUT_HIGH_BYTES
+        """Read while not too many answers wait to be written: whoever asks and does not listen is asked to wait.
+
+        Not while we wait ourselves, for an answer or for room in our lane: the other side may wait as we do, each for the other to read.
+        """
+        outbox, link = self.outbox, self.link
+        wanted = not link.broken and (outbox.answers_bytes <= OUT_HIGH_BYTES or bool(link.pending) or outbox.lane.blocked)
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
@@ -171,9 +232,12 @@ class Connection:
         if link.broken:
             self._end()
             return False
-        if self.outbox.queue and not self._writing:  # what an earlier connection left, now that there is room
-            self.schedule()
-        if self.outbox.queued_bytes > OUT_HIGH_BYTES:
+        if (
+            (self.outbox.queue or link.lane.word_waits) and not self._writing and not self.flush_is_due
+        ):  # it waited for the window or the lane
+            self._flush()
+        self._watch_lane()
+        if self.outbox.answers_bytes > OUT_HIGH_BYTES:
             self._watch_reading()
         return more
 
@@ -192,6 +256,9 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         if self._reading:
             loop.remove_reader(link.fileno())
         if self._writing:

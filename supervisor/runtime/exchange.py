@@ -13,6 +13,7 @@ from supervisor.model import frames
 from supervisor.model.address import EVERYBODY, check_name, check_topic, is_many
 from supervisor.model.codec import MSGPACK
 from supervisor.model.frames import INLINE_MAX_BYTES, Terms
+from supervisor.model.value import replace
 from supervisor.runtime.member import Member
 from supervisor.runtime.turns import Turns
 
@@ -49,7 +50,8 @@ class Exchange:
         self._members: dict[str, Member] = {}
         self._allow = allow
         self._patience = patience
-        self._terms = terms
+        # What is large is carried on as it stands, without a copy, in memory of whoever sent it.
+        self._terms = replace(terms, lane_max_bytes=min(terms.lane_max_bytes, INLINE_MAX_BYTES))
         self._inbox: deque[Message] = deque()
         self._readers = Turns()
         self._writers = Turns()

@@ -7,18 +7,17 @@ import asyncio
 
 from supervisor.errors import BrokenError, ClosedError, ConfigError, TimedOutError
 from supervisor.kernel.link import OUT_HIGH_BYTES
-from supervisor.kernel.outbox import close_all
+from supervisor.kernel.outgoing import close_all
 from supervisor.kernel.peer import duplicates
 from supervisor.kernel.sealed import Sealed
 from supervisor.model import frames
 from supervisor.model.frames import KINDS
-from supervisor.runtime.connection import GATHERED_BYTES
 from supervisor.runtime.turns import Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Final
+    from typing import Any, Final, TypeGuard
 
     from supervisor.model.message import Message
     from supervisor.runtime.connection import Connection
@@ -52,7 +51,7 @@ class Sending:
         connection, number = self._connection, KINDS.get(kind)
         if connection is None or number is None or self._senders or self._sealing or not connection.outbox.post_plain(number, body):
             return False
-        if not connection.flush_is_due or connection.outbox.queued_bytes > GATHERED_BYTES:
+        if not connection.flush_is_due or connection.outbox.queued_bytes > connection.outbox.enough_bytes:
             connection.schedule()
         return True
 
@@ -63,8 +62,11 @@ class Sending:
         mine = duplicates(descriptors) if descriptors else ()
         size, connection = len(body), self._connection
         free = connection is not None and not self._senders and not self._sealing and not connection.link.broken
-        small = connection is not None and size <= min(connection.outbox.largest, ASIDE_BYTES)
-        if connection is None or not free or not small or not connection.outbox.has_room(size, len(mine)):
+        sealed = isinstance(body, Sealed)
+        quick = connection is not None and size <= connection.outbox.largest and not _goes_aside(body, len(mine), connection)
+        if free and quick and connection is not None and not connection.outbox.has_room(size, len(mine), sealed):
+            free = connection.hear_early() and not self._senders
+        if connection is None or not free or not quick or not connection.outbox.has_room(size, len(mine), sealed):
             try:
                 connection, body = await self._ready(body, len(mine), timeout)
             except BaseException:
@@ -87,8 +89,8 @@ class Sending:
             except TimeoutError:
                 raise TimedOutError(f"{self.name} takes no more messages; nothing was sent within {timeout:g} s") from None
         place = self._senders.place()
-        connection = await self._room(len(body), descriptors, place)
-        if isinstance(body, bytes) and len(body) > ASIDE_BYTES:
+        connection = await self._room(body, descriptors, place)
+        if _goes_aside(body, descriptors, connection):
             self._sealing = True  # it stays our turn
             try:
                 body = await _sealed_aside(body)
@@ -97,14 +99,15 @@ class Sending:
                 raise
             finally:
                 self._sealing = False
-            connection = await self._room(len(body), descriptors, place)
+            connection = await self._room(body, descriptors, place)
         return connection, body
 
-    async def _room(self, size: int, descriptors: int, place: int) -> Connection:
-        """Wait, in order of arrival, until a message of this size may be sent."""
+    async def _room(self, body: bytes | Sealed, descriptors: int, place: int) -> Connection:
+        """Wait, in order of arrival, until a message with this body may be sent."""
+        size, sealed = len(body), isinstance(body, Sealed)
         while True:
             connection = self._connected()
-            if self._senders.is_next(place) and not self._sealing and connection.outbox.has_room(size, descriptors):
+            if self._senders.is_next(place) and not self._sealing and connection.outbox.has_room(size, descriptors, sealed):
                 break
             await self._senders.wait(place)
         if size > connection.outbox.largest:
@@ -129,7 +132,7 @@ class Sending:
             body = await _sealed_aside(body)
         connection = self._asker(message)
         place = 0 if connection is None else connection.writers.place()
-        while connection is not None and connection.outbox.queued_bytes > OUT_HIGH_BYTES:
+        while connection is not None and connection.outbox.answers_bytes > OUT_HIGH_BYTES:
             await connection.writers.wait(place)  # not among the senders: these may wait for an application that waits for this answer
             connection = self._asker(message)
         if connection is None:
@@ -151,11 +154,16 @@ class Sending:
         connection = self._asker(message)
         if connection is None:
             return
-        if connection.outbox.queued_bytes > ANSWERS_MAX_BYTES or connection.outbox.special > frames.DESCRIPTORS_IN_FLIGHT:
+        if connection.outbox.answers_bytes > ANSWERS_MAX_BYTES or connection.outbox.special > frames.DESCRIPTORS_IN_FLIGHT:
             connection.fail("takes no answers to what it asks")
             return
         connection.link.answer(message, body, flags, b"", duplicates(descriptors))
         connection.schedule()
+
+
+def _goes_aside(body: bytes | Sealed, descriptors: int, connection: Connection) -> TypeGuard[bytes]:
+    """It must be sealed, and is so large that another thread should."""
+    return isinstance(body, bytes) and len(body) > ASIDE_BYTES and not connection.outbox.takes_by_lane(len(body), descriptors)
 
 
 async def _sealed_aside(body: bytes) -> Sealed:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Small, so that inputs get to their ends.
 TERMS: Final = Terms(window_messages=8, window_bytes=frames.PACKET_MAX_BYTES, message_max_bytes=frames.INLINE_MAX_BYTES)
+#: Sizes of the memory that the other side passes on, and whether it is sealed. The last may be a lane.
+MEMORIES: Final = ((0, True), (8, True), (1 << 16, True), (1 << 17, True), (8, False), (frames.LANE_BYTES, True))
 #: More than the kernel passes at once is refused there.
 DESCRIPTORS_SENT_MAX: Final = 80
 SEALS: Final = 0xF
@@ -87,12 +89,28 @@ class _Script:
         kind, flags, descriptors, number, size = self.take(5)
         self.add(frames.encode(kind, flags, number << 56 | number, b"", size << 8, descriptors) + bytes(size << 8))
 
+    def lane_frame(self) -> None:
+        """A lane's memory, a word about one, or a body in it."""
+        what, number, size, part = self.take(4)
+        if what < 64:
+            self.add(frames.encode_lane(frames.LANE_MEMORY, body=frames.LANE_BYTES.to_bytes(8, "little"), descriptors=1))
+        elif what < 96:
+            self.add(frames.encode_lane(frames.LANE_TAKEN, number << 8))
+        elif what < 128:
+            self.add(frames.encode_lane(frames.LANE_OFFER, body=(size << 10).to_bytes(8, "little")))
+        elif what < 160:
+            self.add(frames.encode_lane(frames.LANE_PART, body=frames.LANE_PLACE.pack(size << 8, part << 8)))
+        else:
+            self.add(frames.laid(frames.encode(frames.DATA, what & 3, number, b"", 0), size << 8, part << 8))
+
     def plays(self, step: str, far: _Hostile) -> bool:
         """The step is the far end's, and done: it makes a packet, or sends it with descriptors."""
         if step == "f":
             self.frame()
         elif step == "w":
             self.wide_frame()
+        elif step == "l":
+            self.lane_frame()
         elif step == "r":
             self.add(self.take(self.number()))
         elif step == "s":
@@ -120,7 +138,7 @@ class _Hostile:
         self._end = end
         end.setblocking(False)
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._memory = [_memory(size, sealed) for size, sealed in ((0, True), (8, True), (1 << 16, True), (1 << 17, True), (8, False))]
+        self._memory = [_memory(size, sealed) for size, sealed in MEMORIES]
 
     def send(self, packet: bytes, descriptors: int, memory: int) -> None:
         fds = [self._null] * (descriptors % DESCRIPTORS_SENT_MAX)
@@ -143,11 +161,12 @@ def _open_descriptors() -> int:
 
 def link(raw: bytes) -> str:
     """One end of a channel while the other side does what it likes: bounded, no descriptor lost, an end that says why."""
-    from supervisor.kernel.link import Link, make_pair
+    from supervisor.kernel.link import Link
+    from supervisor.kernel.packet_socket import make_pair
 
     before = _open_descriptors()
     ours, theirs = make_pair()
-    end, far = Link(ours, TERMS), _Hostile(socket.socket(fileno=theirs))
+    end, far = Link(ours, TERMS, lanes=bool(raw[:1] < b"\x80")), _Hostile(socket.socket(fileno=theirs))
     script = _Script(raw)
     try:
         for step in script:
@@ -203,6 +222,7 @@ def _check_bounds(end: Link) -> None:
         messages = [message for message in end.inbox if message.error is None]
         assert max(len(messages), len(end.inbox) - len(messages)) <= max(TERMS.window_messages, frames.FIRST_MESSAGES)
         assert sum(message.frame_bytes for message in messages) <= TERMS.window_bytes
+        assert all(message.size <= TERMS.message_max_bytes for message in messages)
 
 
 # ---- members of an exchange ----
@@ -215,7 +235,7 @@ def exchange(raw: bytes) -> str:
 
 
 async def _exchange(raw: bytes) -> str:
-    from supervisor.kernel.link import make_pair
+    from supervisor.kernel.packet_socket import make_pair
     from supervisor.runtime.channel import Channel
     from supervisor.runtime.exchange import Exchange
 

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 import pytest
 from waiting import SLOW
 
-from supervisor.kernel.link import Link, make_pair
+from supervisor.kernel.link import Link
 from supervisor.kernel.native import close_given
 from supervisor.kernel.notify_socket import NotifySocket
+from supervisor.kernel.packet_socket import make_pair
 from supervisor.model import frames
 
 LINGERS_S = 30

@@ -7,45 +7,16 @@ import functools
 import itertools
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
-from peers import RawEnd, raw_pair
+from peers import RawEnd, raw_pair, two, working
 
 from supervisor import BrokenError, ClosedError, ConfigError, Message, Peer, ReplyError, Sealed, Terms, TimedOutError
-from supervisor.kernel.link import Link, make_pair
+from supervisor.kernel.link import Link
+from supervisor.kernel.packet_socket import make_pair
 from supervisor.kernel.peer import VARIABLE, connect
 from supervisor.model import frames
-
-
-@contextmanager
-def two(ours: Terms = Terms(), theirs: Terms = Terms()) -> Iterator[tuple[Peer, Peer]]:
-    first, second = make_pair()
-    with Peer(first, ours) as a, Peer(second, theirs) as b:
-        yield a, b
-
-
-@contextmanager
-def working(work: Callable[[], object]) -> Iterator[None]:
-    """``work`` in a thread; what it raises fails the test."""
-    problems: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            problems.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(20)
-    assert not thread.is_alive()
-    assert not problems
 
 
 @pytest.mark.parametrize("size", [0, 1, 2047, 2049, 65536, 65537, 3 << 20])

@@ -39,6 +39,7 @@ terms = st.builds(
     window_messages=st.integers(1, frames.WINDOW_MESSAGES_MAX),
     window_bytes=st.integers(frames.PACKET_MAX_BYTES, frames.WINDOW_BYTES_MAX),
     message_max_bytes=st.integers(frames.INLINE_MAX_BYTES, frames.MESSAGE_MAX_BYTES),
+    lane_max_bytes=st.just(Terms().lane_max_bytes),  # an acknowledgement says nothing of it
 )
 
 
@@ -50,6 +51,39 @@ def written(kind: int, flags: int, number: int, address: str, body: bytes, descr
 def test_what_is_written_is_read_back_in_order(sent: list[frames.Frame], before: bytes) -> None:
     packet = before + b"".join(written(*frame) for frame in sent)
     assert decode(packet, len(before), len(packet)) == sent
+
+
+@given(st.sampled_from([DATA, CONTROL, STATUS]), st.sampled_from([0, REQUEST, REPLY, RESENT]), numbers, addresses, numbers, numbers)
+def test_a_body_in_a_lane_is_announced_in_the_place_of_the_body(
+    kind: int, flags: int, number: int, address: str, size: int, part: int
+) -> None:
+    packet = frames.laid(encode(kind, flags, number, address.encode(), 50_000), size, part)
+    assert decode(packet, 0, len(packet)) == [(kind, flags | frames.LANE, number, address, frames.LANE_PLACE.pack(size, part), 0)]
+
+
+@given(st.sampled_from([frames.LANE_OFFER, frames.LANE_PART, frames.LANE_TAKEN, frames.LANE_MEMORY]), numbers, st.binary(max_size=20))
+def test_a_frame_about_lanes_has_its_length_and_nothing_else(flags: int, number: int, body: bytes) -> None:
+    lengths = {frames.LANE_OFFER: 8, frames.LANE_PART: 16, frames.LANE_TAKEN: 0, frames.LANE_MEMORY: 8}
+    said = number if flags == frames.LANE_TAKEN else 0
+    descriptors = int(flags == frames.LANE_MEMORY)
+    packet = frames.encode_lane(flags, said, body, descriptors)
+    if len(body) == lengths[flags]:
+        assert decode(packet, 0, len(packet)) == [(frames.LANE_KIND, flags, said, "", body, descriptors)]
+    else:
+        with pytest.raises(ConfigError, match="about lanes"):
+            decode(packet, 0, len(packet))
+    wrong = frames.encode_lane(flags, number, bytes(lengths[flags]), descriptors + 1)
+    with pytest.raises(ConfigError, match="about lanes"):
+        decode(wrong, 0, len(wrong))
+
+
+@given(st.integers(0, frames.MESSAGE_MAX_BYTES), st.integers(frames.PACKET_MAX_BYTES, frames.WINDOW_BYTES_MAX))
+def test_two_bodies_of_any_size_fit_a_window_unless_it_takes_but_one_of_the_largest_inline(size: int, window: int) -> None:
+    charge = frames.charge_of(size, window)
+    assert charge <= min(size, max(frames.INLINE_MAX_BYTES, window // 2))
+    assert charge == size or size > frames.INLINE_MAX_BYTES
+    if window >= 4 * frames.INLINE_MAX_BYTES:
+        assert 2 * (charge + frames.HEADER_BYTES + frames.ADDRESS_MAX_BYTES) <= window
 
 
 @given(numbers | st.just(0), terms)

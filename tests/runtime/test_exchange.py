@@ -13,7 +13,7 @@ import pytest
 from peers import LONG, RawEnd, peer_program, raw_pair
 
 from supervisor import BrokenError, BusyError, Channel, ClosedError, ConfigError, Exchange, Message, ReplyError, Sealed, Supervisor, Terms
-from supervisor.kernel.link import make_pair
+from supervisor.kernel.packet_socket import make_pair
 from supervisor.model import frames
 
 

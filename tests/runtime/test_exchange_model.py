@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from supervisor import Channel, Exchange, Terms
-from supervisor.kernel.link import make_pair
+from supervisor.kernel.packet_socket import make_pair
 
 NAMES = ("a", "b", "c")
 names = st.sampled_from(NAMES)
