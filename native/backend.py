@@ -26,7 +26,7 @@ HELPER = ROOT / "supervisor" / "ringfence-init"
 HELPER_SOURCES = ("init.c", "child.c", "processor.c", "sandbox.c", "mounts.c", "landlock.c", "seccomp.c", "handover.c", "plan.c")
 HELPER_FLAGS = (
     "-O2 -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -ffreestanding -fno-stack-protector -fno-pic -fcf-protection=none "
-    "-static -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack -s"
+    "-ffunction-sections -static -nostdlib -nostartfiles -Wl,--gc-sections,--build-id=none -Wl,-z,noexecstack -s"
 ).split()
 
 if not sys.platform.startswith("linux"):

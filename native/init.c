@@ -375,11 +375,11 @@ static int start(int cgroup_fd, struct sup_notice *notice)
         sup_sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     struct sup_affinity affinity = {.size = 0};
     if (r == 0)
-        sup_stay(&affinity);
+        sup_stay(launch.plan->stay_processors, &affinity);
     launch.affinity = &affinity;
     if (r == 0)
         pid = clone_job(&launch, cgroup_fd);
-    sup_roam(&affinity);
+    sup_roam(&affinity); /* nobody else binds a helper */
     if (pid < 0) {
         *notice = (struct sup_notice){.kind = SUP_NOTICE_FAILED, .stage = SUP_STAGE_CLONE, .err = (int32_t)-pid};
         return -1;

@@ -27,4 +27,5 @@ struct sup_plan {
     uint32_t namespaces;      /* CLONE_NEW* of clone(2) for the child */
     uint32_t setup_count;     /* the first hooks are the init helper's own, run before it clones the job */
     uint32_t payload_off;     /* the cgroup that the init helper shall put the job in, below the job's directory; 0: none */
+    uint32_t stay_processors; /* a launcher that may run on so many keeps the child on its own processor; 0: none does */
 };

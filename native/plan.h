@@ -94,7 +94,7 @@ struct sup_launch {
     int32_t payload_fd;      /* -1, or the directory of the cgroup that the init helper puts the job in */
     int32_t listener_socket; /* -1, or where a filter's listener goes (seccomp.c) */
     volatile struct sup_report *report;
-    const struct sup_affinity *affinity; /* NULL, or where the child may run, which it gives itself back (processor.c) */
+    const struct sup_affinity *affinity; /* NULL, or the processor that the child was kept on, which it lets itself go from (processor.c) */
     volatile int64_t *exec_time; /* NULL, or two words: seconds and nanoseconds of CLOCK_MONOTONIC at the exec */
 };
 

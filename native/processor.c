@@ -4,46 +4,75 @@
  * for it, while the parent's own falls idle in that very moment, its caches warm. On a virtual machine that waking is a
  * tenth of the start of a sandbox. exec looks for the best processor again (SD_BALANCE_EXEC), so nobody is kept where it is crowded.
  *
+ * Only a thread that may run on every processor is kept, and gets the mask of all back. The kernel remembers what was asked for
+ * (Linux 6.2), which nothing can read: a binding that goes beyond today's cpuset, or that nobody asked for (isolcpus), could not be
+ * given back as it was.
+ *
  * Raw system calls only: parent and child share their memory, and the init helper has no libc.
  */
 #include "processor.h"
 #include "syscalls.h"
 
+enum { WORDS = SUP_AFFINITY_BYTES / 8 };
+
 static long get(uint64_t *mask) { return sup_sys3(__NR_sched_getaffinity, 0, SUP_AFFINITY_BYTES, mask); }
 static long set(const uint64_t *mask, long size) { return sup_sys3(__NR_sched_setaffinity, 0, size, mask); }
 
-/* A thread that nobody has bound gets the mask of all, not of those that its cpuset leaves it now: the kernel remembers what was
- * asked for (Linux 6.2), and a cpuset that grows later would be in vain. Who is bound shows by what the mask of all changes. */
-void sup_stay(struct sup_affinity *ret_before)
+static uint64_t word_of(const struct sup_affinity *kept, long i) { return i == kept->processor / 64 ? 1ull << kept->processor % 64 : 0; }
+
+static uint32_t count(const uint64_t *mask, long size)
 {
-    uint64_t now[SUP_AFFINITY_BYTES / 8], all[SUP_AFFINITY_BYTES / 8];
-    uint32_t processor = 0;
-    ret_before->size = 0;
-    const long size = get(ret_before->mask);
-    if (size <= 0 || size % 8 != 0)
-        return;
+    uint32_t found = 0;
     for (long i = 0; i < size / 8; i++)
-        all[i] = ~0ull;
-    if (set(all, size) < 0) /* forbidden here, or a thread with a deadline */
-        return;
-    ret_before->size = size;
-    int bound = get(now) != size;
-    for (long i = 0; i < size / 8; i++)
-        bound |= now[i] != ret_before->mask[i];
-    if (!bound)
-        for (long i = 0; i < size / 8; i++)
-            ret_before->mask[i] = ~0ull;
-    else
-        sup_roam(ret_before); /* where it may be is where it is to stay */
-    if (sup_sys3(__NR_getcpu, &processor, 0, 0) < 0 || processor >= 8u * (uint32_t)size)
-        return;
-    for (long i = 0; i < size / 8; i++)
-        all[i] = i == processor / 64 ? 1ull << processor % 64 : 0;
-    set(all, size);
+        for (uint64_t word = mask[i]; word != 0; word &= word - 1)
+            found++;
+    return found;
 }
 
-void sup_roam(const struct sup_affinity *before)
+static int differs(const uint64_t *mask, const uint64_t *other, long size)
 {
-    if (before->size > 0)
-        set(before->mask, before->size);
+    for (long i = 0; i < size / 8; i++)
+        if (mask[i] != other[i])
+            return 1;
+    return 0;
+}
+
+void sup_stay(uint32_t processors, struct sup_affinity *ret_kept)
+{
+    uint64_t mask[WORDS];
+    ret_kept->size = 0;
+    const long size = processors < 2 ? 0 : get(mask);
+    if (size <= 0 || size % 8 != 0 || count(mask, size) != processors)
+        return;
+    if (sup_sys3(__NR_getcpu, &ret_kept->processor, 0, 0) < 0 || ret_kept->processor >= 8u * (uint32_t)size)
+        return;
+    for (long i = 0; i < size / 8; i++)
+        mask[i] = word_of(ret_kept, i);
+    if (set(mask, size) >= 0) /* not a thread with a deadline */
+        ret_kept->size = size;
+}
+
+void sup_roam(const struct sup_affinity *kept)
+{
+    uint64_t all[WORDS];
+    for (long i = 0; i < kept->size / 8; i++)
+        all[i] = ~0ull;
+    if (kept->size > 0)
+        set(all, kept->size);
+}
+
+/* A mask that is not ours any more is somebody's (taskset -p), or what was left when a cpuset lost our processor: then it is that of
+ * all, now. */
+void sup_release(const struct sup_affinity *kept)
+{
+    uint64_t found[WORDS], now[WORDS];
+    if (kept->size <= 0)
+        return;
+    int changed = get(found) == kept->size, ours = 1;
+    for (long i = 0; i < kept->size / 8 && changed; i++)
+        ours &= found[i] == word_of(kept, i);
+    changed &= !ours;
+    sup_roam(kept);
+    if (changed && get(now) == kept->size && differs(now, found, kept->size))
+        set(found, kept->size);
 }

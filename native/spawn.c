@@ -272,10 +272,10 @@ static long clone_in_place(struct sup_launch *launch, int leaf_fd, int *ret_pidf
     uint64_t all = ~0ull, before = 0;
     sup_sys4(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &before, 8);
     struct sup_affinity affinity;
-    sup_stay(&affinity);
+    sup_stay(launch->plan->stay_processors, &affinity);
     launch->affinity = &affinity;
     long pid = clone_child(launch, leaf_fd, ret_pidfd, ret_into_cgroup);
-    sup_roam(&affinity);
+    sup_release(&affinity);
     sup_sys4(__NR_rt_sigprocmask, 2, &before, 0, 8);
     return pid;
 }

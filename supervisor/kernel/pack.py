@@ -114,6 +114,7 @@ def pack(plan: LaunchPlan, hooks: tuple[Hook, ...]) -> bytes:
             plan.namespaces,
             plan.setup_count,
             payload_at,
+            plan.stay_processors,
         ),
     )
     return bytes(ffi.buffer(header)).ljust(hooks_at, b"\0") + body

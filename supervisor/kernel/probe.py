@@ -23,6 +23,7 @@ def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
     """The facts, with the cgroup subtree that was found (or why there is none)."""
     status = _status()
     capable = bool(int(status.get("CapEff", "0"), 16) >> CAP_SYS_RESOURCE & 1)
+    filtered = status.get("Seccomp", "0") == "2"
     return Host(
         machine=os.uname().machine,
         page_size=os.sysconf("SC_PAGE_SIZE"),
@@ -33,7 +34,8 @@ def read_host(cgroup: CgroupFacts | None, no_cgroup: str = "") -> Host:
         effective_uid=os.geteuid(),
         capable_resource=capable,
         hard_rlimits={} if capable else _hard_rlimits(),
-        syscall_filter=status.get("Seccomp", "0") == "2",
+        stay_processors=0 if filtered else _online(),  # a service manager's filter may kill whoever binds itself
+        syscall_filter=filtered,
         ignored_signals=int(status.get("SigIgn", "0"), 16),
         cgroup=cgroup,
         no_cgroup=no_cgroup,
@@ -122,6 +124,15 @@ def _read_number(path: str, default: int) -> int:
         return int(native.read_path(path))
     except (OSError, ValueError):
         return default
+
+
+def _online() -> int:
+    """How many processors are online, 0 where that is not told: sysconf(3) of some C libraries tells how many are our own."""
+    try:
+        ranges = [part.split("-") for part in native.read_path("/sys/devices/system/cpu/online").split(",")]
+        return sum([int(ends[-1]) - int(ends[0]) + 1 for ends in ranges])
+    except (OSError, ValueError):
+        return 0
 
 
 def own_environment() -> Mapping[bytes, bytes]:

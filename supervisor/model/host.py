@@ -70,6 +70,7 @@ class Host:
     capable_resource: bool = True  # CAP_SYS_RESOURCE: may raise hard rlimits
     hard_rlimits: Mapping[int, int | float] = {}
     block_devices: Mapping[str, str] = {}  # path as given -> "major:minor"
+    stay_processors: int = 0  # all that are online: who may run on so many is bound to none, and may bind itself; 0: nobody shall
     syscall_filter: bool = False  # a seccomp filter is inherited from our own surroundings
     ignored_signals: int = 0  # bit n-1: signal n was ignored before Python started; jobs inherit that
     cgroup: CgroupFacts | None = None

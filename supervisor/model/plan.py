@@ -73,6 +73,7 @@ class LaunchPlan:
     user_map: tuple[str, str] | None = None  # uid_map and gid_map that we write for the init helper
     setup_count: int = 0  # the first hooks are the init helper's, which is process 1 then; 0: the job runs all of them
     syscall_filter: SyscallFilter | None = None
+    stay_processors: int = 0  # as the host's
 
 
 @value
@@ -227,6 +228,7 @@ def make_plan(spec: JobSpec, host: Host, own: Environment, frame: Frame | None =
         tree="init" if frame.setup_count else "cgroup" if host.cgroup else "holder",
         warnings=(*decided.warnings, *_uncounted(spec)) if counted else decided.warnings,
         syscall_filter=frame.syscall_filter,
+        stay_processors=host.stay_processors,
     )
 
 

@@ -28,7 +28,7 @@ relaxed = settings(deadline=None)  # a busy machine is not a failure
 thorough = settings(deadline=None, max_examples=400)
 
 # native/plan.h, read on its own: a second opinion on pack.py
-HEADER = struct.Struct("=16I")
+HEADER = struct.Struct("=17I")
 FIELDS = [
     "magic",
     "size",
@@ -46,6 +46,7 @@ FIELDS = [
     "namespaces",
     "setup_count",
     "payload_off",
+    "stay_processors",
 ]
 HOOK = struct.Struct("=IiqqII")
 STEP = struct.Struct("=III")

@@ -14,6 +14,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -972,6 +973,41 @@ static void packets_are_received_together_up_to_a_special_one(void)
     free(room);
 }
 
+/* Where it may run, as the kernel tells it; returns how many processors that are. */
+static int allowed(cpu_set_t *ret_set)
+{
+    CHECK(sched_getaffinity(0, sizeof *ret_set, ret_set) == 0);
+    return CPU_COUNT(ret_set);
+}
+
+static void a_thread_is_kept_on_its_processor_and_let_go_again_unless_it_was_bound(void)
+{
+    cpu_set_t all, other, now;
+    const int processors = allowed(&all);
+    struct sup_affinity kept = {.size = 1};
+    sup_stay(1, &kept); /* with one processor there is nothing to do, with an unknown number nothing to be known */
+    sup_stay(0, &kept);
+    sup_stay((uint32_t)processors + 1, &kept);
+    CHECK(kept.size == 0 && allowed(&now) == processors);
+    if (processors < 2)
+        return;
+    sup_stay((uint32_t)processors, &kept);
+    CHECK(kept.size > 0 && allowed(&now) == 1 && CPU_ISSET(kept.processor, &now));
+    sup_release(&kept);
+    CHECK(allowed(&now) == processors && CPU_EQUAL(&now, &all));
+
+    sup_stay((uint32_t)processors, &kept); /* and bound by somebody else meanwhile */
+    CPU_ZERO(&other);
+    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&other) == 0; i++)
+        if (CPU_ISSET(i, &all) && i != (int)kept.processor)
+            CPU_SET(i, &other);
+    CHECK(sched_setaffinity(0, sizeof other, &other) == 0);
+    sup_release(&kept);
+    CHECK(allowed(&now) == 1 && CPU_EQUAL(&now, &other));
+    sup_stay((uint32_t)processors, &kept); /* who is bound is left alone */
+    CHECK(kept.size == 0 && allowed(&now) == 1 && CPU_EQUAL(&now, &other));
+}
+
 #define CLAIMS(X)                                                \
     X(spawned_and_reaped)                                        \
     X(each_stage_fails)                                          \
@@ -1000,6 +1036,7 @@ static void packets_are_received_together_up_to_a_special_one(void)
     X(a_listener_that_is_gone_lets_calls_fail_and_the_job_go_on) \
     X(a_job_under_a_filter_is_undone_by_a_freed_engine)          \
     X(packets_are_received_together_up_to_a_special_one)         \
+    X(a_thread_is_kept_on_its_processor_and_let_go_again_unless_it_was_bound) \
     X(small_files)
 
 int main(int argc, char **argv)

@@ -50,6 +50,28 @@ def test_whoever_is_bound_to_one_processor_starts_jobs_that_are(processor: int) 
     assert done.stdout == f"[{processor}]\n {{{processor}}}\n"
 
 
+#: Put a system call filter on this process that kills it for sched_setaffinity, as a service manager's does for a group of calls.
+FILTER = """
+import ctypes, os, struct
+number = {"x86_64": 203, "aarch64": 122}[os.uname().machine]
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(program)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter, 0, 0) == 0
+"""
+
+
+@pytest.mark.requires("mount")
+@pytest.mark.usefixtures("holder")
+@pytest.mark.parametrize("level", ["none", "strict"])
+def test_whoever_would_be_killed_for_binding_itself_starts_jobs(level: str) -> None:
+    """Nor does the init helper, which the filter holds too."""
+    code = f"{FILTER}\nimport supervisor\nprint(supervisor.run(['true'], sandbox={level!r}).verdict)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
 @pytest.mark.requires("cpuset", "processors")
 async def test_a_job_follows_its_starters_cpuset_when_that_grows() -> None:
     """The kernel remembers what a process asked for, and leaves it no more even where more is allowed later: nothing was asked for."""
