@@ -61,7 +61,8 @@ class Allowance:
             **({"disk_max": "looked at after each command"} if limits.disk_max is not None else {}),
         }
         self._disk_max = limits.disk_max
-        self.spent: str | None = None
+        self.spent: str | None = None  # the first of them
+        self._time_is_spent = False
         self._doomed: list[Cgroup] = []  # kept, and to be killed because the time is spent
         self._finished_cpu_ns = 0
         self._watch = watch_for(replace(Limits(), **times), host.processors_online, native.now_ns())
@@ -79,6 +80,9 @@ class Allowance:
         """What a command left running stays."""
         assert self._cgroup is not None
         self._cgroup.keep(cgroup)
+        if self._time_is_spent:  # between the command's end and this
+            self._doomed.append(cgroup)
+            self._kill_doomed()
         self._arm()
 
     def check_keep(self, spec: JobSpec) -> None:
@@ -133,7 +137,7 @@ class Allowance:
         watch = self._watch
         if watch is not None and self._doomed:
             self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._on_timer)
-        if watch is None or self.spent is not None:
+        if watch is None or self._time_is_spent:
             return
         busy = bool(self._supervisor.jobs) or (self._cgroup is not None and bool(self._cgroup.kept))
         due = next_look(watch if busy else replace(watch, cpu_max_ns=INFINITY), native.now_ns())
@@ -147,13 +151,14 @@ class Allowance:
         self._arm()
 
     def _look(self) -> None:
-        if self._watch is None or self.spent is not None:
+        if self._watch is None or self._time_is_spent:
             self._kill_doomed()
             return
         self._watch, found = look(self._watch, native.now_ns(), self.cpu_ns(), 0)
         if found is None:
             return
-        self.spent = found
+        self._time_is_spent = True
+        self.spent = self.spent or found  # what was kept runs on when the disk is spent, until the time is
         for job in self._supervisor.jobs:
             if job.outcome is None:
                 job._execution.reached(found)

@@ -19,6 +19,7 @@ from waiting import SLOW, Line, is_alive, wait_dead
 import supervisor
 from supervisor import ClosedError, ConfigError, Session, UnsupportedError
 from supervisor.kernel.cgroup import Cgroup
+from supervisor.runtime.allowance import Allowance
 
 
 @pytest.fixture
@@ -189,6 +190,34 @@ async def test_kept_children_of_a_spent_session_are_killed_although_no_descripto
         monkeypatch.setattr(Cgroup, "kill", kill)
         await asyncio.to_thread(wait_dead, pid, timeout=5)
         assert session.spent == "wall_time_max" and len(refused) == 3
+
+
+@pytest.mark.requires("cgroup")
+async def test_kept_children_are_killed_at_the_end_of_the_time_also_when_another_limit_was_spent_before() -> None:
+    limits = {"wall_time_max": 1.0, "disk_max": "64K"}
+    async with Session(limits=limits, best_effort=["disk_max"], background="keep") as session:
+        command = sh("head -c 100000 /dev/zero >large; sleep 1000 >/dev/null 2>&1 & echo $!")
+        pid = int((await session.run(command, text=True)).stdout)
+        assert session.spent == "disk_max"
+        await asyncio.to_thread(wait_dead, pid, timeout=10)
+        assert session.spent == "disk_max"
+
+
+@pytest.mark.requires("cgroup")
+async def test_what_is_kept_when_the_time_is_spent_already_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command's end is told before its cgroup is given over, and the time may be spent in between."""
+    usual = Allowance.keep
+
+    def keep(allowance: Allowance, cgroup: Cgroup) -> None:
+        while allowance.spent is None:
+            allowance._look()
+        usual(allowance, cgroup)
+
+    monkeypatch.setattr(Allowance, "keep", keep)
+    async with Session(limits={"wall_time_max": 0.5}, background="keep") as session:
+        outcome = await session.run(sh("sleep 1000 >/dev/null 2>&1 & echo $!"), text=True)
+        assert outcome.verdict == "ok" and session.spent == "wall_time_max"
+        await asyncio.to_thread(wait_dead, int(outcome.stdout), timeout=10)
 
 
 @pytest.mark.requires("cgroup")
