@@ -356,8 +356,9 @@ class Execution:
             self.streams.abandon()  # only a reader who takes nothing holds us up now
             return
         self._cause(cause)
-        self._end.asked |= signal is not None
-        if grace_ns > 0 and self.tree is not None and self._end.status is None:
+        has_ended = self._end.status is not None  # and nobody can ask it any more: only what it left is killed
+        self._end.asked |= signal is not None and not has_ended
+        if grace_ns > 0 and self.tree is not None and not has_ended:
             self._terminate(grace_ns, self.spec.kill_signal if signal is None else signal)
         else:
             self.kill()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import signal
 import time
@@ -13,6 +15,7 @@ from programs import answering, probe, python, sh
 from waiting import SLOW, Line, eventually, wait_dead
 
 import supervisor
+from supervisor.kernel.cgroup import Cgroup
 
 pytestmark = pytest.mark.usefixtures("holder")
 #: Limits far away, so that a wrong verdict would have something to point at.
@@ -148,6 +151,31 @@ async def test_a_stopped_job_is_cancelled_even_when_it_exits_0() -> None:
             ready.read()
             outcome = await job.terminate(grace=10)
     assert (outcome.verdict, outcome.exit.code, outcome.killed) == ("cancelled", 0, True)
+
+
+@pytest.mark.parametrize("holder", ["cgroup"], indirect=True)
+@pytest.mark.parametrize("asked", [{}, {"grace": 10, "signal": 15}], ids=["plainly", "by a signal"])
+async def test_a_job_that_is_stopped_when_only_what_it_left_still_runs_was_not_killed(
+    asked: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is asked for: no signal reaches a main process that has exited."""
+    usual, can_kill = Cgroup.kill, False
+
+    def kill(cgroup: Cgroup) -> None:
+        if not can_kill:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        usual(cgroup)
+
+    monkeypatch.setattr(Cgroup, "kill", kill)
+    async with supervisor.Supervisor() as sup, asyncio.timeout(20 * SLOW):
+        job = await sup.start(sh("sleep 600 >/dev/null 2>&1 & exit 0"))
+        while job.state != "stopping":
+            await asyncio.sleep(0)
+        stopped = asyncio.create_task(job.terminate(**asked))
+        await asyncio.sleep(0)
+        can_kill = True
+        outcome = await stopped
+    assert (outcome.verdict, outcome.exit.code, outcome.killed) == ("cancelled", 0, False)
 
 
 def test_enforcement_names_the_mechanism_of_every_limit_and_of_the_tree(holder: str) -> None:
