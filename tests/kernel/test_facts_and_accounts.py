@@ -16,11 +16,18 @@ from supervisor.kernel.accounts import home_environment, resolve
 from supervisor.kernel.probe import block_devices, own_environment, read_host
 
 
+def online_processors() -> list[str]:
+    """Those of /proc/cpuinfo, whoever may run on them."""
+    return [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor\t")]
+
+
 def test_the_facts_are_the_kernels() -> None:
     """Each against a second source."""
     host = read_host(None, "because")
     assert host.page_size == resource.getpagesize()
     assert host.processors == len(os.sched_getaffinity(0))
+    filtered = "\nSeccomp:\t2\n" in Path("/proc/self/status").read_text()
+    assert (host.syscall_filter, host.stay_processors) == (filtered, 0 if filtered else len(online_processors()))
     assert host.effective_uid == os.geteuid()
     total = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     assert abs(host.memory_total_bytes - total * 1024) < 1 << 26
@@ -29,6 +36,17 @@ def test_the_facts_are_the_kernels() -> None:
         hard = resource.getrlimit(number)[1]
         assert host.hard_rlimits[number] == (float("inf") if hard == resource.RLIM_INFINITY else hard)
     assert host.cgroup is None and host.no_cgroup == "because"
+
+
+@pytest.mark.requires("processors")
+def test_how_many_processors_are_online_does_not_depend_on_where_we_may_run() -> None:
+    """Whoever is bound would pass for one that is not, and lose its binding."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert read_host(None).stay_processors in (0, len(online_processors()))
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_our_environment_is_told_in_bytes_and_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:

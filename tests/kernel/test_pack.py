@@ -274,6 +274,7 @@ def test_a_block_with_cgroup_steps_is_taken_and_its_first_step_is_what_fails_her
 @relaxed
 @given(plans())
 def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
+    plan = replace(plan, stay_processors=len(plan.argv))
     block = pack(plan, plan.hooks)
     h = dict(zip(FIELDS, HEADER.unpack_from(block), strict=True))
     assert strings_at(block, h["argv_off"], h["argc"]) == list(plan.argv)
@@ -294,7 +295,7 @@ def test_nothing_of_a_plan_is_lost_or_changed(plan: LaunchPlan) -> None:
         assert (string_at(block, h["payload_off"]) if h["payload_off"] else b"") == plan.cgroup_payload.encode()
     else:
         assert h["cgroup_leaf_off"] == h["payload_off"] == 0
-    assert (h["namespaces"], h["setup_count"]) == (plan.namespaces, plan.setup_count)
+    assert (h["namespaces"], h["setup_count"], h["stay_processors"]) == (plan.namespaces, plan.setup_count, plan.stay_processors)
 
 
 a_source = st.integers(3, 2**31 - 1)

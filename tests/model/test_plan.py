@@ -175,6 +175,11 @@ def paths(program: str, environ: dict[bytes, bytes], env: dict[str | bytes, str 
     return make_plan(JobSpec(argv=(program,), env=env), FULL_HOST, make_environment(environ)).paths
 
 
+def test_whoever_launches_is_told_how_many_processors_are_online() -> None:
+    assert plan_of(replace(FULL_HOST, stay_processors=8)).stay_processors == 8
+    assert plan_of(Host()).stay_processors == 0
+
+
 def test_a_program_with_a_slash_is_taken_as_it_is() -> None:
     assert paths("./run", {b"PATH": b"/bin"}) == (b"./run",)
     assert paths("/bin/true", {}) == (b"/bin/true",)
