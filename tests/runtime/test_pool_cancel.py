@@ -93,16 +93,20 @@ async def test_leaving_the_scope_on_an_exception_stops_everything_at_once(tmp_pa
     fifo.close()
 
 
-async def test_a_cancelled_close_stops_what_it_was_waiting_for() -> None:
+async def test_a_cancelled_close_stops_what_it_was_waiting_for(tmp_path: Path) -> None:
+    fifo = Fifo(tmp_path / "fifo")
+
     async def use() -> None:
         async with Pool(2) as pool:
-            pool.submit(pool_tasks.nap, 60)
+            pool.submit(pool_tasks.say_and_wait, fifo.path, "pid")
 
     using = asyncio.ensure_future(use())
-    await asyncio.sleep(0.3)
+    worker = await fifo.pid()
     using.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(using, 20)
+    assert not is_alive(worker)
+    fifo.close()
 
 
 @pytest.mark.parametrize("options", [{}, {"preload": ["json"]}, {"min_processes": 2}, {"command": ["cat"]}], ids=str)
