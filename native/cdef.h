@@ -65,6 +65,8 @@ int sup_engine_launch(struct sup_engine *engine, uint64_t token, const void *pla
 int sup_engine_adopt(struct sup_engine *engine, uint64_t token, const void *plan, int cgroup_root_fd, struct sup_child *child);
 /* EXITED; owns pidfd from then on. cgroup_fd (or -1) is the job's cgroup, looked at as soon as it is reaped; borrowed. */
 int sup_engine_watch_child(struct sup_engine *engine, uint64_t token, int pidfd, int cgroup_fd);
+/* The fields of an EXITED event that a cgroup tells, of these two files below it: its cgroup.events and a cpu.stat. */
+void sup_look_at_cgroup(int cgroup_fd, const char *events, const char *account, struct sup_event *ret_event);
 int sup_engine_watch_empty(struct sup_engine *engine, uint64_t token, int events_fd); /* EMPTY at "populated 0"; owns the fd */
 void *sup_engine_watch_ready(struct sup_engine *engine, uint64_t token, int fd);      /* READY while readable; does not own fd; NULL: errno */
 void sup_engine_unwatch(struct sup_engine *engine, void *watch);                      /* of sup_engine_watch_ready, before fd is closed */

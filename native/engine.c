@@ -102,12 +102,12 @@ static int64_t keyed(const char *text, const char *key)
 }
 
 /* Is the tree empty, and what did it use? Here, because Python would need six calls for it. */
-static void look_at_cgroup(int cgroup_fd, const char *account, struct sup_event *event)
+void sup_look_at_cgroup(int cgroup_fd, const char *events, const char *account, struct sup_event *event)
 {
     char text[1024];
     event->populated = -1;
     event->cgroup_us[0] = event->cgroup_us[1] = event->cgroup_us[2] = -1;
-    int64_t n = cgroup_fd < 0 ? -1 : sup_read_at(cgroup_fd, "cgroup.events", text, sizeof text - 1);
+    int64_t n = cgroup_fd < 0 ? -1 : sup_read_at(cgroup_fd, events, text, sizeof text - 1);
     if (n < 0)
         return;
     text[n] = '\0';
@@ -148,7 +148,7 @@ static void child_ready(struct sup_engine *engine, struct watch *watch, uint32_t
         watch->network_fd = 0;
     }
     discard(engine, watch); /* before the look: a process without descriptors left has this one again */
-    look_at_cgroup(cgroup_fd, account, event);
+    sup_look_at_cgroup(cgroup_fd, "cgroup.events", account, event);
 }
 
 /* payload: where the job is below its cgroup, which then holds an init helper too; or an empty text. */

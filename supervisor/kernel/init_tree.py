@@ -25,12 +25,13 @@ class InitTree(HelperTree):
     leave the helper out.
     """
 
-    __slots__ = ("box", "cgroup")
+    __slots__ = ("_main_pid", "box", "cgroup")
 
     def __init__(self, engine: Engine, token: int, fd: int, helper_pid: int, cgroup: Cgroup | None, box: str) -> None:
         super().__init__(engine, token, fd, helper_pid)
         self.cgroup = cgroup
         self.box = box
+        self._main_pid = 0
 
     def kill(self) -> None:
         """SIGKILL to the whole tree, by its cgroup and by the helper to its namespace; neither lets a fork escape.
@@ -64,6 +65,9 @@ class InitTree(HelperTree):
         usage = parse_flat_keyed(self.cgroup.read(f"{self.box}/cpu.stat") or "").get("usage_usec")
         return None if usage is None else usage * 1000
 
+    def look_at_box(self) -> Any:
+        return None if self.cgroup is None else native.look_at_cgroup(self.cgroup.fd, self.box)
+
     def members(self) -> list[int]:
         return super().members() if self.cgroup is None else self.cgroup.members(self.box)
 
@@ -86,6 +90,13 @@ class InitTree(HelperTree):
             self._ask(MAPPED)
 
     def main_pid(self, notice: Any) -> int:
+        return self._main_pid or self._look_for_main()
+
+    def take_listener(self) -> int:
+        self._main_pid = self._look_for_main()  # born already: when it starts there is more to do
+        return super().take_listener()
+
+    def _look_for_main(self) -> int:
         """Its first child, as the host numbers it (/proc/PID/task/TID/children, CONFIG_PROC_CHILDREN); 0 when that is not told."""
         try:
             children = native.read_path(f"/proc/{self.helper_pid}/task/{self.helper_pid}/children").split()

@@ -107,14 +107,21 @@ def duplicate(fd: int, least: int = 3) -> int:
     return check(lib.sup_duplicate(fd, least))
 
 
-def receive(socket: int, wait: bool = True) -> tuple[bytes, int]:
-    """One packet of up to 4 KiB and the descriptor it carries, or -1; empty at the end, or when there is none and ``wait`` is not set."""
+def receive(socket: int, wait: bool = True) -> tuple[bytes | None, int]:
+    """One packet of up to 4 KiB and the descriptor it carries, or -1; empty at the end, None when there is none and ``wait`` is not set."""
     buffer, fd = ffi.new("char[]", FIRST_READ), ffi.new("int32_t *", -1)
     length = lib.sup_receive(socket, buffer, FIRST_READ, wait, fd)
     if length == -11:  # EAGAIN
-        return b"", -1
+        return None, -1
     check(length)
     return ffi.buffer(buffer, length)[:], fd[0]
+
+
+def look_at_cgroup(cgroup_fd: int, box: str) -> Any:
+    """Whether anybody is left in ``box`` below the cgroup, and what was used there: a ``struct sup_event`` as an exit tells it."""
+    event = ffi.new("struct sup_event *")
+    lib.sup_look_at_cgroup(cgroup_fd, f"{box}/cgroup.events".encode(), f"{box}/cpu.stat".encode(), event)
+    return event
 
 
 AT_FDCWD: Final = -100

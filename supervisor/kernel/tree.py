@@ -150,11 +150,17 @@ class HelperTree:
             return self._notices.pop(0)
         return self._read()
 
-    def _read(self) -> Any:
+    def receive_more(self) -> Any:
+        """Another notice, if it is there already."""
+        return self._notices.pop(0) if self._notices else self._read(wait=False)
+
+    def _read(self, wait: bool = True) -> Any:
         try:
-            raw, fd = native.receive(self.fd)
+            raw, fd = native.receive(self.fd, wait)
         except ConnectionResetError:  # it ended with a request of ours unread; said once, what it told us before is still there
-            raw, fd = native.receive(self.fd)
+            raw, fd = native.receive(self.fd, wait)
+        if raw is None:
+            return None
         if not raw:
             self._unwatch()  # an end of file stays readable, and the helper's own end takes the kernel a while
         notice = ffi.from_buffer("struct sup_notice *", bytearray(raw)) if len(raw) == ffi.sizeof("struct sup_notice") else None
@@ -226,6 +232,10 @@ class HelperTree:
             return [child.pid for child in psutil.Process(self.helper_pid).children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+    def look_at_box(self) -> Any:
+        """Whether anybody of the job is left, and what it used: a ``struct sup_event``, or None where no cgroup knows."""
+        return None
 
     def main_pid(self, notice: Any) -> int:
         """The main process's id as this process sees it, of a STARTED notice."""

@@ -167,6 +167,12 @@ def parse_sandbox(given: Sandbox | str | Mapping[str, Any] | None) -> Sandbox:
     return made
 
 
+def is_self_contained(sandbox: Sandbox) -> bool:
+    """Nothing of the host's is mounted in it but the system's directories, so nobody has to wait until it is taken apart: to unmount
+    what it showed, or to read what it wrote."""
+    return sandbox.level == STRICT and not sandbox.bind and not sandbox.overlay
+
+
 def parse_bind(text: str, base: str = "") -> Bind:
     """A :class:`Bind` from ``SOURCE[:TARGET][:ro|rw]``; ``base`` is put in front of a relative source.
 

@@ -61,6 +61,7 @@ class Execution:
         "_end",
         "_host",
         "_launching",
+        "_parting",
         "_wall_guard",
         "caused_ns",
         "causes",
@@ -77,6 +78,7 @@ class Execution:
         "spec",
         "state",
         "streams",
+        "tells_early",
         "token",
         "tree",
     )
@@ -105,6 +107,8 @@ class Execution:
         self.keep: Callable[[Cgroup], None] | None = None  # who takes over what the main process leaves behind; None: it is ended
         self.changing = False  # its limits are being written: an end waits, so that it is judged by the limits it met
         self.guarded = False  # the driver may be late: native code watches the wall-clock limit too
+        self.tells_early = False  # the driver waits for :attr:`parted` before it calls :meth:`release`
+        self._parting = False
         self._denials: Denials | None = None
         self.streams = Streams(engine, self.token, spec, plan)
         try:
@@ -208,7 +212,10 @@ class Execution:
             self._conclude()
 
     def _hear_helper(self) -> None:
-        if isinstance(self.tree, HelperTree) and (notice := self.tree.receive()) is not None:
+        if not isinstance(self.tree, HelperTree) or (notice := self.tree.receive()) is None:
+            return
+        self._take_notice(notice)
+        if notice.kind == STARTED and (notice := self.tree.receive_more()) is not None:  # of a short job the end is there too
             self._take_notice(notice)
 
     def _take_notice(self, notice: Any) -> None:
@@ -226,6 +233,17 @@ class Execution:
             self._end.take_notice(notice)
             self.tree.said_all()
             self._hear_guard()
+            if self.tells_early:
+                self._part(self.tree)
+
+    def _part(self, tree: HelperTree) -> None:
+        """The job is over: what is left is that the kernel takes its namespaces apart, as part of the helper's end."""
+        found = tree.look_at_box()
+        if self._end.unreaped or (found is not None and found.populated != 0):
+            return
+        if found is not None:
+            self._end.take_cgroup(found)
+        self._end.empty = self._parting = True
 
     def _exited(self, event: Any) -> None:
         if isinstance(self.tree, HelperTree):
@@ -236,7 +254,7 @@ class Execution:
                 self.engine.watch_empty(self.token, self.tree.cgroup.open_events())
                 self._end.helper_ended = True
             else:
-                self._end.empty = True
+                self._left_alone()
             return
         self._clock.ended()
         assert isinstance(self.tree, CgroupTree)
@@ -288,7 +306,14 @@ class Execution:
 
     def _emptied(self) -> None:
         if self._end.status is not None or self._end.helper_ended:
-            self._end.empty = True
+            self._left_alone()
+
+    def _left_alone(self) -> None:
+        """Nobody of the tree is left, the helper included, or nobody is waited for any more."""
+        self._end.empty = True
+        if self._parting:
+            self._parting = False
+            self._clock.stop()
 
     # ---- time ----
 
@@ -299,7 +324,7 @@ class Execution:
 
     def on_time(self, now_ns: int) -> None:
         """Look at what is due: limits of time, samples, the end of a grace period."""
-        if self.outcome is not None or self.tree is None:
+        if self.tree is None or (self.outcome is not None and not self._parting):
             return
         clock = self._clock
         if clock.kill_ns is not None and now_ns >= clock.kill_ns:
@@ -322,6 +347,9 @@ class Execution:
         if isinstance(self.tree, HelperTree) and not self.tree.lost:
             self.tree.destroy()
             self._clock.give_up_ns = now_ns + UNREAPED_PATIENCE_NS
+            return
+        if self.outcome is not None:
+            self._left_alone()
             return
         self._end.unreaped = True
         self._conclude()
@@ -533,8 +561,15 @@ class Execution:
 
     def _finish(self, outcome: Outcome) -> None:
         self._clock.stop()
+        if self._parting:
+            self._clock.killed(native.now_ns(), HELPER_PATIENCE_NS)
         self.outcome = outcome
         self._become(JobState.FAILED if outcome.verdict in ("start_failed", "sandbox_error") else JobState.TERMINATED)
+
+    @property
+    def parted(self) -> bool:
+        """The init helper is gone too, which the outcome need not wait for where the execution :attr:`tells_early`."""
+        return not self._parting
 
     @property
     def ended_ns(self) -> int:

@@ -44,6 +44,7 @@ class Job:
         "_execution",
         "_held",
         "_on_terminal",
+        "_parting",
         "_supervisor",
         "_telling",
         "_text",
@@ -67,6 +68,7 @@ class Job:
         self._timer_ns = 0
         self._changes: asyncio.Lock | None = None
         self._held = 0  # calls under way on another thread that use the tree's descriptors
+        self._parting = False  # it is over and could be released, but for its helper
         self._telling = execution.observer = Telling(supervisor.log, execution)
         self.ended = False
         ours = execution.streams.ours
@@ -310,14 +312,23 @@ class Job:
     def _settle(self) -> None:
         """After anything happened: end the waiting, or set the timer for what is due next."""
         execution = self._execution
-        if execution.outcome is not None and not execution.flushing:
+        if self.ended:
+            self._part()
+        elif execution.outcome is not None and not execution.flushing:
             self._end()
         else:
             self._rearm()
 
-    def _end(self) -> None:
-        if self.ended:
+    def _part(self) -> None:
+        """It is over: what it holds is given back once its helper is gone too."""
+        if not self._parting:
             return
+        self._rearm()
+        if self._execution.parted:
+            self._parting = False
+            self._supervisor.releases.add(self._release)
+
+    def _end(self) -> None:
         self.ended = True
         if self._timer is not None:
             self._timer.cancel()
@@ -333,11 +344,15 @@ class Job:
         assert execution.outcome is not None
         self._telling.ended(execution.outcome)
         self._wake()
-        asyncio.get_running_loop().call_soon(self._release)  # after those who wait have been told
+        self._supervisor.releases.add(self._release)
 
     def _release(self) -> None:
         if self._held:
             return  # whoever holds it calls again
+        if not self._execution.parted:
+            self._parting = True
+            self._rearm()
+            return
         self._execution.release()
         self._execution.observer = None  # they hold each other, and the job's input and output are not left to a collection
         if self.stdin is not None:

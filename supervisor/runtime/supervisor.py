@@ -11,10 +11,11 @@ import supervisor.kernel.diagnose
 import supervisor.runtime.conclude  # noqa: F401 - all that an end needs is loaded before: there may be no descriptor left then
 from supervisor.errors import ClosedError, ConfigError, JobFailed
 from supervisor.kernel.held_signals import Handlers, HeldSignals
-from supervisor.kernel.native import OUTPUT, OUTPUT_END, OUTPUT_ERROR, Engine
+from supervisor.kernel.native import OUTPUT, OUTPUT_END, OUTPUT_ERROR, SPAWNED, Engine
 from supervisor.model.classify import Evidence, Finding
 from supervisor.model.outcome import Exit, Outcome, Usage
 from supervisor.model.plan import LaunchPlan
+from supervisor.model.sandbox import is_self_contained
 from supervisor.model.spec import JobSpec
 from supervisor.model.state import JobState
 from supervisor.runtime.event_log import DEFAULT_MAX_BYTES, DEFAULT_MAX_EVENTS, EVERY_JOB, EventLog
@@ -23,6 +24,7 @@ from supervisor.runtime.job import Job
 from supervisor.runtime.oneshot import Ground
 from supervisor.runtime.pipe_reader import PipeReader
 from supervisor.runtime.quicken import quicken
+from supervisor.runtime.releases import Releases
 from supervisor.runtime.request import Text, on_terminal, open_terminal, spec_for, text_mode
 from supervisor.runtime.waiter import Waiter
 
@@ -70,6 +72,7 @@ class Supervisor:
         self._jobs: dict[int, Job] = {}
         self._handlers = Handlers()
         self.log = EventLog()
+        self.releases = Releases()
         self._idle: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
@@ -82,7 +85,7 @@ class Supervisor:
     @property
     def jobs(self) -> tuple[Job, ...]:
         """The jobs that are not over yet, in order of their start."""
-        return tuple(self._jobs.values())
+        return tuple([job for job in self._jobs.values() if not job.ended])
 
     @property
     def is_open(self) -> bool:
@@ -338,6 +341,7 @@ class Supervisor:
             with HeldSignals(self._handlers) as held:  # until it is among our jobs
                 execution = Execution(self._engine, spec, plan, host, root or self._ground.root)
                 execution.guarded = True
+                execution.tells_early = spec.sandbox is not None and is_self_contained(spec.sandbox)
                 execution.keep = keep
                 try:
                     if terminal is not None:
@@ -347,6 +351,7 @@ class Supervisor:
                         execution.launch(held)
                     elif not forked:
                         execution.submit()
+                        self.releases.launching()
                 except BaseException:
                     execution.release()
                     raise
@@ -423,6 +428,8 @@ class Supervisor:
         touched: dict[int, Job] = {}
         failed: Exception | None = None
         for event in self._engine.poll(0):
+            if event.kind == SPAWNED:
+                self.releases.launched()
             job = jobs.get(event.token)
             if job is None:
                 continue
