@@ -179,6 +179,14 @@ def _vm() -> str:
     return "" if os.environ.get("RINGFENCE_VM") == "1" else "not inside the virtual machine"
 
 
+def _hugetlbfs() -> str:
+    try:
+        os.close(os.memfd_create("probe", os.MFD_CLOEXEC | os.MFD_HUGETLB))
+    except OSError as error:
+        return f"no memory with huge pages can be made: {error.strerror}"
+    return ""
+
+
 def _prctl() -> str:
     try:
         import prctl  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
@@ -230,6 +238,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "mount": _unshares("--user", "--map-root-user", "--mount"),
     "landlock": _landlock(1, "this kernel has no Landlock"),
     "landlock_scopes": _landlock(6, "this kernel's Landlock has no scopes (Linux 6.12)"),
+    "hugetlbfs": _hugetlbfs,
     "bwrap": _installed("bwrap"),
     "systemd_notify": _installed("systemd-notify"),
     "tty": _tty,

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from supervisor.kernel.descriptor import Descriptor
+
 _SEALS: Final = memfd.SEAL_SHRINK | memfd.SEAL_GROW
 _MAP_OPTIONS: Final[dict[str, Any]] = {"trackfd": False} if sys.version_info >= (3, 13) else {}  # before, mmap keeps a duplicate
 #: Room for a body, which is written whole before anybody sees it: filling it with zeros first would cost as much as the copy.
@@ -78,10 +80,11 @@ class LaneIn:
     supervisor, which is quicker. A supervisor reads that of a job: to touch a page that the job left out would charge it to us.
     """
 
-    __slots__ = ("_body", "_fd", "_filled", "_map", "_room", "position")
+    __slots__ = ("_body", "_filled", "_map", "_memory", "_room", "position")
 
-    def __init__(self, fd: int, size: int, mapped: bool) -> None:
-        """``fd`` stays the caller's. Raises :class:`ConfigError` when it is not such memory: it might vanish under us; OSError."""
+    def __init__(self, memory: Descriptor, size: int, mapped: bool) -> None:
+        """Takes over ``memory``. Raises :class:`ConfigError` when it is not such memory: it might vanish under us; OSError."""
+        fd = memory.fileno()
         try:
             seals = memfd.seals(fd)
         except OSError:
@@ -90,11 +93,12 @@ class LaneIn:
             raise ConfigError("a lane's memory can change its size")
         if size != LANE_BYTES or os.fstat(fd).st_size != size:
             raise ConfigError(f"a lane's memory is not {LANE_BYTES} bytes")
-        if os.fstatvfs(fd).f_bsize != mmap.PAGESIZE:
-            raise ConfigError("a lane's memory has huge pages, which may not be there when they are touched")
+        if unreadable := memfd.unreadable(fd):
+            raise ConfigError(f"a lane's memory {unreadable}")
         self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ, **_MAP_OPTIONS) if mapped else None
-        self._fd = -1 if mapped else os.dup(fd)
+        self._memory = memory
         if mapped:
+            memory.close()
             # Only in a job: it sets how the whole process allocates. glibc gives free memory back to the kernel above twice the largest
             # block that it ever mapped on its own and freed; memory of 64 KiB bodies would go back and come again, a fault for each page.
             bytes(LANE_BYTES)
@@ -118,13 +122,13 @@ class LaneIn:
         self.position = (begin + part + LANE_ALIGN_BYTES - 1) & -LANE_ALIGN_BYTES
         if not self._room:
             if last and size == part:
-                return os.pread(self._fd, part, at) if self._map is None else self._map[at : at + part]
+                return os.pread(self._memory.fileno(), part, at) if self._map is None else self._map[at : at + part]
             self._begin(size)
         end = self._filled + part
         if size != len(self._room) or (end != size if last else end >= size):
             raise ConfigError(f"{part} bytes after {self._filled} are not the next part of a body of {size} bytes")
         if self._map is None:
-            os.preadv(self._fd, [self._room[self._filled : end]], at)
+            os.preadv(self._memory.fileno(), [self._room[self._filled : end]], at)
         else:
             with memoryview(self._map) as lane:
                 self._room[self._filled : end] = lane[at : at + part]
@@ -143,8 +147,6 @@ class LaneIn:
 
     def close(self) -> None:
         self._body = self._room = memoryview(b"")
+        self._memory.close()
         if self._map is not None:
             self._map.close()
-        elif self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

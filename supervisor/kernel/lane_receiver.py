@@ -39,7 +39,7 @@ class LaneReceiver:
         return frames.encode_lane(frames.LANE_OFFER, body=frames.SEALED_LENGTH.pack(self._terms.lane_max_bytes))
 
     def adopt(self, memory: Descriptor, size: int) -> None:
-        """The other side's lane; raises :class:`ConfigError`."""
+        """Take over the other side's lane; raises :class:`ConfigError`."""
         if self.memory is not None:
             raise ConfigError("a second lane came")
         if not self._offered:
@@ -47,7 +47,7 @@ class LaneReceiver:
         from supervisor.kernel.lane import LaneIn
 
         try:
-            self.memory = LaneIn(memory.fileno(), size, self._trusting)
+            self.memory = LaneIn(memory, size, self._trusting)
         except OSError as error:
             raise ConfigError(f"a lane's memory cannot be mapped: {error.strerror}") from None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 
 from supervisor.errors import UnsupportedError
@@ -68,6 +69,15 @@ def add_seals(fd: int, seals: int) -> None:
 def seals(fd: int) -> int:
     """The seals on it; raises OSError (EINVAL: not a memfd)."""
     return fcntl.fcntl(fd, _F_GET_SEALS)
+
+
+def unreadable(fd: int) -> str:
+    """What is wrong with memory from somebody else for who wants to read it; empty when nothing is. Raises OSError."""
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        return "cannot be read"
+    if os.fstatvfs(fd).f_bsize != mmap.PAGESIZE:
+        return "has huge pages, which may not be there when they are touched"
+    return ""
 
 
 def allocate(fd: int, size_bytes: int) -> None:

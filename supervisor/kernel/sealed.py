@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 
 from supervisor.errors import ConfigError
+from supervisor.kernel import memfd
 from supervisor.kernel.descriptor import Descriptor
 
 TYPE_CHECKING = False
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-#: fcntl(2) numbers, which Python names since 3.9 only in part: F_ADD_SEALS, F_GET_SEALS; SEAL, SHRINK, GROW, WRITE.
-ADD_SEALS: Final = 1033
-GET_SEALS: Final = 1034
-ALL_SEALS: Final = 0xF
+ALL_SEALS: Final = memfd.SEAL | memfd.SEAL_SHRINK | memfd.SEAL_GROW | memfd.SEAL_WRITE
+#: st_blocks counts these.
+BLOCK_BYTES: Final = 512
 
 
 class Sealed(Descriptor):
@@ -29,18 +28,18 @@ class Sealed(Descriptor):
     sealed it and is freed with the last descriptor and view, also after SIGKILL.
     """
 
-    __slots__ = ("_size", "_view")
+    __slots__ = ("_has_holes", "_size", "_view")
 
     def __init__(self, body: ReadableBuffer) -> None:
         """Copy ``body`` in and seal it; raises OSError (no memory, no descriptors) and leaves nothing then."""
         raw = memoryview(body).cast("B")
         self._view: memoryview | None = None
-        self._size = len(raw)
+        self._size, self._has_holes = len(raw), False
         super().__init__(os.memfd_create("ringfence-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         try:
             while raw:
                 raw = raw[os.write(self._fd, raw) :]
-            fcntl.fcntl(self._fd, ADD_SEALS, ALL_SEALS)
+            memfd.add_seals(self._fd, ALL_SEALS)
         except BaseException:
             self.close()
             raise
@@ -50,17 +49,22 @@ class Sealed(Descriptor):
         """Take over a descriptor from somebody else.
 
         Raises :class:`ConfigError`, with the descriptor closed, when it is not sealed memory of exactly
-        ``size`` bytes or larger than ``most_bytes``: then its content could change, or vanish under a reader.
+        ``size`` bytes or larger than ``most_bytes``: then its content could change, or vanish under a reader;
+        and when it cannot be read.
         """
         made = cls.__new__(cls)
         made._fd, made._size, made._view = fd, size, None
         try:
-            seals = fcntl.fcntl(fd, GET_SEALS)
+            seals = memfd.seals(fd)
         except OSError:
             seals = 0
+        status = os.fstat(fd)
+        made._has_holes = status.st_blocks * BLOCK_BYTES < size
         if seals & ALL_SEALS != ALL_SEALS:
             problem = "a body's memory is not sealed"
-        elif os.fstat(fd).st_size != size:
+        elif unreadable := memfd.unreadable(fd):
+            problem = f"a body's memory {unreadable}"
+        elif status.st_size != size:
             problem = "a body's memory has another size than announced"
         elif size > most_bytes:
             problem = f"a body of {size} bytes is larger than {most_bytes}"
@@ -73,13 +77,26 @@ class Sealed(Descriptor):
         return self._size
 
     def view(self) -> memoryview:
-        """A read-only view of the memory itself; it stays valid after :meth:`close`."""
+        """A read-only view of the memory itself; it stays valid after :meth:`close`.
+
+        Of a copy when its sender left pages out: touched in a mapping each would be made then, charged to whoever
+        reads and kept for as long as the sender keeps its descriptor.
+        """
         if self._view is None:
-            if self._size:
+            if self._has_holes:
+                self._view = self._copy()
+            elif self._size:
                 self._view = memoryview(mmap.mmap(self._fd, self._size, mmap.MAP_SHARED, mmap.PROT_READ))
             else:
                 self._view = memoryview(b"")
         return self._view
+
+    def _copy(self) -> memoryview:
+        room, at = bytearray(self._size), 0
+        with memoryview(room) as rest:
+            while at < self._size:  # one call reads 2 GiB at most
+                at += os.preadv(self._fd, [rest[at:]], at)
+        return memoryview(room).toreadonly()
 
     def __enter__(self) -> Sealed:
         return self

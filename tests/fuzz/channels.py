@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Small, so that inputs get to their ends.
 TERMS: Final = Terms(window_messages=8, window_bytes=frames.PACKET_MAX_BYTES, message_max_bytes=frames.INLINE_MAX_BYTES)
-#: Sizes of the memory that the other side passes on, and whether it is sealed. The last may be a lane.
-MEMORIES: Final = ((0, True), (8, True), (1 << 16, True), (1 << 17, True), (8, False), (frames.LANE_BYTES, True))
+#: Sizes of the memory that the other side passes on, and whether it is sealed. The last two may be a lane.
+MEMORIES: Final = ((0, True), (8, True), (1 << 16, True), (1 << 17, True), (8, False), (frames.LANE_BYTES, True), (frames.LANE_BYTES, True))
 #: More than the kernel passes at once is refused there.
 DESCRIPTORS_SENT_MAX: Final = 80
 SEALS: Final = 0xF
@@ -139,6 +139,8 @@ class _Hostile:
         end.setblocking(False)
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._memory = [_memory(size, sealed) for size, sealed in MEMORIES]
+        with open(self._memory[-1], "rb") as readable:  # the last can only be written
+            self._memory[-1] = os.open(f"/proc/self/fd/{readable.fileno()}", os.O_WRONLY | os.O_CLOEXEC)
 
     def send(self, packet: bytes, descriptors: int, memory: int) -> None:
         fds = [self._null] * (descriptors % DESCRIPTORS_SENT_MAX)

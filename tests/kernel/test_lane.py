@@ -7,6 +7,7 @@ import fcntl
 import functools
 import os
 import re
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from peers import RawEnd, raw_pair, two, working
 
 from supervisor import BrokenError, ConfigError, Peer, Terms
+from supervisor.kernel.descriptor import Descriptor
 from supervisor.kernel.lane import LaneIn, LaneOut
 from supervisor.kernel.link import Link
 from supervisor.kernel.packet_socket import make_pair
@@ -39,11 +41,19 @@ def laned(ours: Terms = JOB_TERMS, theirs: Terms = JOB_TERMS) -> Iterator[tuple[
         yield a, b
 
 
-def memory(size: int = LANE_BYTES, seals: int = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW) -> int:
-    fd = os.memfd_create("lane", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def memory(size: int = LANE_BYTES, seals: int = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW, flags: int = 0) -> int:
+    fd = os.memfd_create("lane", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | flags)
     os.ftruncate(fd, size)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
+
+
+def write_only(fd: int) -> int:
+    """The same memory by a descriptor that cannot read."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
+    finally:
+        os.close(fd)
 
 
 def give(end: RawEnd, fd: int | None = None, size: bytes = SIZE) -> bool:
@@ -120,7 +130,7 @@ def test_answers_of_any_size_come_back() -> None:
 @pytest.mark.parametrize("mapped", [True, False])
 def test_what_the_sender_writes_afterwards_changes_no_message(mapped: bool) -> None:
     fd = memory()
-    lane = LaneIn(fd, LANE_BYTES, mapped)
+    lane = LaneIn(Descriptor(os.dup(fd)), LANE_BYTES, mapped)
     os.pwrite(fd, b"a" * BODY, 0)
     body = lane.take(BODY, BODY, True)
     os.pwrite(fd, b"b" * BODY, 0)
@@ -132,7 +142,7 @@ def test_what_the_sender_writes_afterwards_changes_no_message(mapped: bool) -> N
 @given(st.lists(st.integers(1, LANE_PART_BYTES), min_size=1, max_size=12), st.booleans())
 def test_both_sides_know_where_each_part_lies(sizes: list[int], mapped: bool) -> None:
     out = LaneOut()
-    into = LaneIn(out.fd, LANE_BYTES, mapped)
+    into = LaneIn(Descriptor(os.dup(out.fd)), LANE_BYTES, mapped)
     try:
         for number, size in enumerate(sizes):
             content = bytes([number + 1]) * size
@@ -149,7 +159,7 @@ def test_both_sides_know_where_each_part_lies(sizes: list[int], mapped: bool) ->
 
 def test_reading_a_job_s_lane_takes_no_memory_for_what_it_left_out() -> None:
     fd = memory()
-    lane = LaneIn(fd, LANE_BYTES, mapped=False)
+    lane = LaneIn(Descriptor(os.dup(fd)), LANE_BYTES, mapped=False)
     assert lane.take(BODY, BODY, True) == bytes(BODY)
     assert os.fstat(fd).st_blocks == 0
     lane.close()
@@ -340,6 +350,10 @@ def broken(write: Callable[[RawEnd], object], lanes: bool = True) -> str:
         (lambda end: give(end, memory(seals=fcntl.F_SEAL_GROW)), "can change its size"),
         (lambda end: give(end, os.open("/dev/null", os.O_RDWR)), "can change its size"),
         (lambda end: give(end, memory(4096)), f"is not {LANE_BYTES} bytes"),
+        (lambda end: give(end, write_only(memory())), "cannot be read"),
+        pytest.param(
+            lambda end: give(end, memory(flags=os.MFD_HUGETLB)), "has huge pages", marks=pytest.mark.requires("hugetlbfs"), id="huge pages"
+        ),
         (lambda end: give(end, size=(4096).to_bytes(8, "little")), f"is not {LANE_BYTES} bytes"),
         (lambda end: [give(end), give(end)], "a second lane"),
         (lambda end: end.write(frames.encode_lane(LANE_TAKEN, 64)), "a lane, which was never made"),
@@ -363,6 +377,41 @@ def broken(write: Callable[[RawEnd], object], lanes: bool = True) -> str:
 def test_a_peer_that_breaks_the_rules_of_lanes_is_cut_off_with_the_reason(write: Callable[[RawEnd], object], words: str) -> None:
     reason = broken(write)
     assert re.search(words, reason), reason
+
+
+def test_whoever_cannot_read_a_job_s_lane_does_not_go_on_without_counting_what_came() -> None:
+    """The error was nobody's: messages in front of the body in the lane counted against no window, and any number came."""
+    with raw_pair() as (fd, end):
+        link = Link(fd)
+        end.write(frames.encode_lane(LANE_OFFER, body=frames.SEALED_LENGTH.pack(BODY)))
+        link.fill()
+        give(end, write_only(memory()))
+        end.write(frames.encode(frames.DATA, 0, 1, b"", 0) + laid(2, BODY, BODY))
+        while link.fill():
+            pass
+        assert "cannot be read" in link.broken
+        assert not link.inbox
+        link.close()
+
+
+def test_a_lane_can_come_as_the_last_descriptor_that_we_may_have() -> None:
+    with raw_pair() as (fd, end):
+        link = Link(fd)
+        end.write(frames.encode_lane(LANE_OFFER, body=frames.SEALED_LENGTH.pack(BODY)))
+        link.fill()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        mine = memory()
+        next_free = os.dup(mine)
+        os.close(next_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_free + 1, limits[1]))
+        try:
+            end.write(frames.encode_lane(LANE_MEMORY, body=SIZE, descriptors=1), (mine,))
+            link.fill()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            os.close(mine)
+        assert not link.broken
+        link.close()
 
 
 def test_a_lane_that_nobody_asked_for_is_refused() -> None:

@@ -10,7 +10,8 @@ import tempfile
 import pytest
 
 from supervisor import ConfigError, Sealed
-from supervisor.kernel.sealed import ADD_SEALS, ALL_SEALS
+from supervisor.kernel import memfd
+from supervisor.kernel.sealed import ALL_SEALS
 
 
 def test_a_copy_goes_in_and_views_come_out() -> None:
@@ -40,12 +41,16 @@ def test_nothing_can_be_sealed_too() -> None:
         assert bytes(sealed.view()) == b""
 
 
-@pytest.mark.parametrize("kind", ["unsealed", "half sealed", "other size", "too large", "a file", "a pipe"])
-def test_what_could_change_under_a_reader_is_not_taken(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("unsealed", "half sealed", "other size", "too large", "a file", "a pipe", "write-only"),
+        pytest.param("huge pages", marks=pytest.mark.requires("hugetlbfs")),
+    ],
+)
+def test_what_could_change_under_a_reader_or_cannot_be_read_is_not_taken(kind: str) -> None:
     """And its descriptor is closed."""
-    import fcntl
-
-    size = 10
+    size = 0 if kind == "huge pages" else 10
     if kind == "a file":
         fd, path = tempfile.mkstemp()
         os.unlink(path)
@@ -54,11 +59,37 @@ def test_what_could_change_under_a_reader_is_not_taken(kind: str) -> None:
         fd, other = os.pipe()
         os.close(other)
     else:
-        fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.write(fd, bytes(size))
+        fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | (os.MFD_HUGETLB if kind == "huge pages" else 0))
+        os.ftruncate(fd, size)
+        if kind == "write-only":
+            readable, fd = fd, os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
+            os.close(readable)
         if kind != "unsealed":
-            fcntl.fcntl(fd, ADD_SEALS, 2 if kind == "half sealed" else ALL_SEALS)
+            memfd.add_seals(fd, memfd.SEAL_SHRINK if kind == "half sealed" else ALL_SEALS)
     with pytest.raises(ConfigError):
         Sealed.adopt(fd, size + (kind == "other size"), 5 if kind == "too large" else 100)
     with pytest.raises(OSError):
         os.fstat(fd)
+
+
+def test_pages_that_the_sender_left_out_are_not_made_by_who_reads() -> None:
+    """They would be charged to the reader and stay while the sender keeps its descriptor, however many it sends."""
+    size = 3_000_000
+    fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        os.pwrite(fd, b"end", size - 3)
+        memfd.add_seals(fd, ALL_SEALS)
+        before = os.fstat(fd).st_blocks
+        with Sealed.adopt(os.dup(fd), size, size) as sealed:
+            view = sealed.view()
+            assert view == bytes(size - 3) + b"end"
+            assert view.readonly
+        assert os.fstat(fd).st_blocks == before
+    finally:
+        os.close(fd)
+
+
+def test_memory_that_is_all_there_is_not_copied() -> None:
+    with Sealed(bytes(300_000)) as ours, Sealed.adopt(os.dup(ours.fileno()), 300_000, 300_000) as theirs:
+        assert isinstance(theirs.view().obj, mmap.mmap)
