@@ -37,6 +37,7 @@ class LaneOut:
         """New memory; ``fd`` is the caller's, to be passed on. Raises OSError."""
         self.fd = memfd.create("lane", LANE_BYTES)
         try:
+            memfd.add_seals(self.fd, memfd.SEAL)  # one more of the other side's, against writing, would keep us from giving pages back
             self._map = mmap.mmap(self.fd, LANE_BYTES, **_MAP_OPTIONS)
         except BaseException:
             os.close(self.fd)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from peers import RawEnd, raw_pair, two, working
 
 from supervisor import BrokenError, ConfigError, Peer, Terms
+from supervisor.kernel import memfd
 from supervisor.kernel.descriptor import Descriptor
 from supervisor.kernel.lane import LaneIn, LaneOut
 from supervisor.kernel.link import Link
@@ -195,6 +196,17 @@ def test_an_empty_lane_gives_its_memory_back_and_works_on() -> None:
         out.give_back()
         assert not os.fstat(out.fd).st_blocks and not out.in_use
         assert out.put(b"again")
+    finally:
+        os.close(out.fd)
+        out.close()
+
+
+def test_nobody_keeps_the_sender_from_giving_pages_back() -> None:
+    """The seal against future writes would: it leaves the mapping writable and forbids holes."""
+    out = LaneOut()
+    try:
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(out.fd, fcntl.F_ADD_SEALS, memfd.SEAL_FUTURE_WRITE)
     finally:
         os.close(out.fd)
         out.close()
