@@ -33,6 +33,7 @@ VARIABLE: Final = "RINGFENCE_CHANNEL"
 LANES_VARIABLE: Final = "RINGFENCE_CHANNEL_LANES"
 #: An acknowledgement that nothing else carries is sent this late at most.
 ACKNOWLEDGE_LATE_MS: Final = 20
+TAKES_NO_MORE: Final = "the other side takes no more"
 
 
 def inherited() -> tuple[int, bool]:
@@ -130,13 +131,15 @@ class Peer:
     # ---- sending ----
 
     def send(self, body: Body, *, kind: str = "data", to: str = "", descriptors: Iterable[Any] = (), timeout: float | None = None) -> None:
-        """Send one message; blocks while the other side has too many that it has not taken.
+        """Send one message; blocks while the other side has too many that it has not taken, or the socket is full.
 
         ``descriptors`` are duplicated, the caller's stay the caller's. Raises :class:`BrokenError`, :class:`TimedOutError` with
-        nothing sent, :class:`ConfigError` for a body larger than the other side takes.
+        nothing sent, :class:`ConfigError` for a body larger than the other side takes, OSError without memory or descriptors.
         """
-        if to or descriptors or not isinstance(body, bytes) or not self._link.outbox.post_plain(kind_number(kind), body):
-            self._post(body, kind, 0, to, descriptors, _deadline(timeout))
+        if timeout is not None:
+            self._post_in_time(body, kind, to, descriptors, _deadline(timeout))
+        elif to or descriptors or not isinstance(body, bytes) or not self._link.outbox.post_plain(kind_number(kind), body):
+            self._post(body, kind, 0, to, descriptors, None)
         self._flush()
 
     def send_many(self, bodies: Iterable[Body], *, kind: str = "data", to: str = "") -> None:
@@ -212,11 +215,27 @@ class Peer:
                 raise
         return link.outbox.post(number, raw, flags, address, mine)
 
+    def _post_in_time(self, body: Body, kind: str, to: str, descriptors: Iterable[Any], due_ns: int | None) -> None:
+        """A message that is one packet, when nothing is before it and the socket takes that at once: no part of it can be late.
+
+        A large body is sealed: in a lane half of it could be on its way when time is up.
+        """
+        raw = body_of(body)
+        size = len(raw)
+        if isinstance(raw, Sealed) or size <= frames.INLINE_MAX_BYTES:
+            self._wait_until_writable(due_ns)
+            self._post(raw, kind, 0, to, descriptors, due_ns)
+            return
+        self._wait_for_room(size, 0, True, due_ns)  # before the copy: it may be too large for the other side
+        with Sealed(raw) as sealed:
+            self._wait_until_writable(due_ns)
+            self._post(sealed, kind, 0, to, descriptors, due_ns)
+
     def _wait_for_room(self, size: int, descriptors: int, sealed: bool, due_ns: int | None) -> None:
         link = self._link
         while link.broken or not link.outbox.has_room(size, descriptors, sealed):
             self._check()
-            self._wait(due_ns, "the other side takes no more")
+            self._wait(due_ns, TAKES_NO_MORE)
         if size > link.outbox.largest:
             raise ConfigError(f"body: {size} bytes are more than the {link.outbox.largest} that the other side takes")
 
@@ -311,12 +330,26 @@ class Peer:
         """What to wait for when not everything could be written."""
         return select.POLLIN | select.POLLOUT if self._link.needs_socket else select.POLLIN
 
-    def _poll(self, events: int, due_ns: int | None, what: str = "") -> None:
+    def _wait_until_writable(self, due_ns: int | None) -> None:
+        """Write what is queued, and block until one more packet can be written at once; raises :class:`TimedOutError`."""
+        link = self._link
+        while True:
+            self._check()
+            done = link.flush()
+            ready = self._poll(select.POLLIN | select.POLLOUT if done else self._room_events(), due_ns, TAKES_NO_MORE)
+            if done and ready & select.POLLOUT:
+                return
+            link.fill()
+
+    def _poll(self, events: int, due_ns: int | None, what: str = "") -> int:
+        """What the socket is ready for."""
         poll = select.poll()
         poll.register(self._link.fileno(), events)
         rest = None if due_ns is None else max(0, due_ns - monotonic_ns()) / 1e6
-        if not poll.poll(rest) and due_ns is not None and monotonic_ns() >= due_ns:
+        ready = poll.poll(rest)
+        if not ready and due_ns is not None and monotonic_ns() >= due_ns:
             raise TimedOutError(f"{what} within the time-out")
+        return ready[0][1] if ready else 0
 
     # ---- the end ----
 

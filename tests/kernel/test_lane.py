@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import RawEnd, raw_pair, two, working
 
-from supervisor import BrokenError, ConfigError, Peer, Terms
+from supervisor import BrokenError, ConfigError, Peer, Terms, TimedOutError
 from supervisor.kernel import memfd
 from supervisor.kernel.descriptor import Descriptor
 from supervisor.kernel.lane import LaneIn, LaneOut
@@ -116,6 +116,32 @@ def test_large_bodies_may_cross() -> None:
     with laned() as (a, b), working(lambda: talk(b)):
         talk(a)
     assert found == [body] * 6
+
+
+def test_a_body_that_must_be_sent_in_time_does_not_wait_for_room_in_the_lane() -> None:
+    """Half of it could be there when the time is over."""
+    body = os.urandom(3 * LANE_BYTES)
+    with laned() as (a, b):
+        with working(lambda: a.send(body, timeout=10)):
+            pass  # nobody reads meanwhile
+        message = b.receive(10)
+        assert message.body == body and message.sealed is not None
+
+
+def test_a_sender_behind_a_body_that_waits_for_room_gives_up_in_time() -> None:
+    body = os.urandom(3 * LANE_BYTES)
+    with laned() as (a, b):
+        with pytest.raises(TimedOutError, match="no answer"):
+            a.request(body, timeout=0.01)
+
+        def give_up() -> None:
+            with pytest.raises(TimedOutError, match="takes no more"):
+                a.send(b"late", timeout=0.01)
+
+        with working(give_up):
+            pass
+        with working(lambda: a.send(b"next", timeout=10)):
+            assert [bytes(b.receive(10).body), b.receive(10).body] == [body, b"next"]
 
 
 def test_answers_of_any_size_come_back() -> None:

@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 import re
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -237,6 +238,30 @@ def test_a_sender_waits_when_the_other_side_takes_nothing() -> None:
         with pytest.raises(TimedOutError):
             a.send(b"x", descriptors=[0] * 15, timeout=0.01)
         a.send(b"without is possible", timeout=0)
+
+
+def test_a_sender_gives_up_in_time_when_the_socket_is_full() -> None:
+    """And what timed out was not sent, no part of it."""
+    with two(theirs=frames.JOB_TERMS) as (a, b):
+        with socket.socket(fileno=os.dup(a.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+        a._link.fill()
+        sent = 0
+
+        def send_all() -> None:
+            nonlocal sent
+            with pytest.raises(TimedOutError, match="takes no more"):
+                for _ in range(200):
+                    a.send(bytes([sent]) * 10_000, timeout=0.01)
+                    sent += 1
+
+        with working(send_all):
+            pass
+        assert 0 < sent < 200
+        for at in range(sent):
+            assert b.receive(10).body == bytes([at]) * 10_000
+        a.send(b"next", timeout=10)
+        assert b.receive(10).body == b"next"
 
 
 def test_too_much_at_once_is_the_caller_s_error() -> None:
