@@ -14,7 +14,7 @@ from supervisor.errors import ConfigError
 from supervisor.kernel.descriptor import Descriptor
 from supervisor.kernel.lane_receiver import LaneReceiver
 from supervisor.kernel.native import PACKETS_END, PACKETS_MORE, Packets, close_socket
-from supervisor.kernel.outbox import Outbox
+from supervisor.kernel.outbox import PLAIN_MAX_BYTES, Outbox
 from supervisor.kernel.outgoing import close_all
 from supervisor.kernel.packet_socket import send_packet
 from supervisor.kernel.sealed import Sealed
@@ -26,17 +26,14 @@ from supervisor.model.frames import (
     INLINE_MAX_BYTES,
     LANE,
     LANE_FRAME_BYTES,
-    LANE_KIND,
     LANE_PLACE,
     LANE_WORDS,
     PLAIN_HEADER,
     PLAIN_WORDS,
     REPLY,
-    SEALED,
     Terms,
     charge_of,
     decode,
-    decode_ack,
 )
 from supervisor.model.message import Message
 
@@ -52,7 +49,6 @@ else:
 #: What waits to be written above this stops the reading of more requests.
 OUT_HIGH_BYTES: Final = 1 << 20
 CLOSED_ITS_END: Final = "closed its end, or died"
-PLAIN_MAX_BYTES: Final = HEADER_BYTES + INLINE_MAX_BYTES
 
 _new = tuple.__new__
 _unpack_plain = PLAIN_HEADER.unpack_from
@@ -147,7 +143,7 @@ class Link:
             self._said = number
             self._settled = max(self._settled, number)
             self._unsaid_bytes = self._large_bytes if self._large_number > number else 0
-            self.outbox.say(self.lane.word())
+            self._take_word_along()
         self.outbox.answer(message.kind_number, number, body, flags, address, descriptors)
 
     def acknowledge(self) -> None:
@@ -156,6 +152,11 @@ class Link:
             self._said = self._settled
             self._unsaid_bytes = self._large_bytes if self._large_number > self._said else 0
             self.outbox.acknowledge(self._settled, self._terms)
+            self._take_word_along()
+
+    def _take_word_along(self) -> None:
+        """Queue what we have copied, but not behind a large body: it may wait for the other side's word, as that side's may for ours."""
+        if not self.outbox.lane.large:
             self.outbox.say(self.lane.word())
 
     def flush(self) -> bool:
@@ -244,7 +245,7 @@ class Link:
             if announced:
                 raise ConfigError(f"no descriptors came and {announced} were announced")
             if flags & LANE:
-                if kind == LANE_KIND:
+                if kind == frames.LANE_KIND:
                     self._hear_of_lanes(flags, number, body)
                     continue
                 self._check_room(total)
@@ -258,7 +259,7 @@ class Link:
             elif kind == ACK:
                 self._check_number(number)
                 if body != self._theirs:
-                    self.outbox.accept(decode_ack(body))
+                    self.outbox.accept(frames.decode_ack(body))
                     self._theirs = body
                 self.outbox.acknowledged(number)
             elif len(body) > frames.INLINE_MAX_BYTES:
@@ -278,12 +279,12 @@ class Link:
         kind, flags, number, address, body, announced = found[0]
         if announced != len(descriptors) or len(found) > 1:
             raise ConfigError(f"{len(descriptors)} descriptors came and {announced} were announced")
-        if kind == LANE_KIND:
+        if kind == frames.LANE_KIND:
             (size,) = frames.SEALED_LENGTH.unpack(body)
             self.lane.adopt(descriptors[0], size)
             return
         sealed = None
-        if flags & SEALED:
+        if flags & frames.SEALED:
             (size,) = frames.SEALED_LENGTH.unpack(body)
             sealed = Sealed.adopt(descriptors.pop(0).detach(), size, self._terms.message_max_bytes)
         message = Message((kind, flags, number, address, body, self, sealed, tuple(descriptors)))

@@ -144,6 +144,45 @@ def test_a_sender_behind_a_body_that_waits_for_room_gives_up_in_time() -> None:
             assert [bytes(b.receive(10).body), b.receive(10).body] == [body, b"next"]
 
 
+def test_bodies_that_cross_do_not_wait_for_words_behind_each_other() -> None:
+    """Both have copied nearly half a lane, take it, and say so when their own bodies already wait for room, which is for that word."""
+
+    def go_on() -> None:
+        for _ in range(10):
+            for link in links:
+                link.flush()
+                link.fill()
+
+    def post(size: int, count: int) -> None:
+        for link in links:
+            for _ in range(count):
+                link.outbox.post(frames.DATA, bytes(size))
+
+    def take() -> None:
+        for link in links:
+            while link.inbox:
+                link.take()
+            link.settle()
+            link.acknowledge()
+
+    with laned() as (a, b):
+        links = (a._link, b._link)
+        go_on()
+        post(65_536, 3)  # so that the second large one below does not fit in front of the lane's end
+        go_on()
+        take()
+        go_on()
+        post(65_472, 30)
+        go_on()
+        post(LANE_PART_BYTES - 64, 2)
+        for link in links:
+            link.flush()
+            assert link.outbox.lane.blocked and not link.broken
+        take()
+        go_on()
+        assert not any(link.outbox.queue or link.broken for link in links)
+
+
 def test_answers_of_any_size_come_back() -> None:
     """Large ones sealed: no window bounds the copies."""
     with laned() as (a, b):
