@@ -43,7 +43,7 @@ class LaneOut:
             os.close(self.fd)
             raise
         self.position = self._taken = 0
-        self.in_use = False  # it may hold pages
+        self.in_use = False  # it may hold pages for nothing
 
     def put(self, part: bytes | memoryview) -> bool:
         """Copy a part behind the one before; False when there is no room now."""
@@ -65,10 +65,16 @@ class LaneOut:
         self._taken = max(self._taken, position)
 
     def give_back(self) -> None:
-        """Free the pages until it is used again; without effect while the other side has not said that it copied everything."""
-        if self._taken == self.position:
-            self._map.madvise(mmap.MADV_REMOVE)
-            self.in_use = False
+        """Free the pages of all that the other side has said to have copied, until they are used again."""
+        self.in_use = self._taken < self.position
+        begin, end = self.position & -mmap.PAGESIZE, (self._taken & -mmap.PAGESIZE) + LANE_BYTES
+        if self.in_use:
+            begin += mmap.PAGESIZE  # the first holds the end of what is still to be copied
+        while begin < end:
+            at = begin % LANE_BYTES
+            size = min(end - begin, LANE_BYTES - at)
+            self._map.madvise(mmap.MADV_REMOVE, at, size)
+            begin += size
 
     def close(self) -> None:
         self._map.close()

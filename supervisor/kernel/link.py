@@ -147,12 +147,12 @@ class Link:
         self.outbox.answer(message.kind_number, number, body, flags, address, descriptors)
 
     def acknowledge(self) -> None:
-        """Queue an acknowledgement of what the application is done with, and our terms, unless both were said."""
+        """Queue an acknowledgement of what the application is done with, and our terms, unless both were said, and our word on the lane."""
         if self._settled > self._said:
             self._said = self._settled
             self._unsaid_bytes = self._large_bytes if self._large_number > self._said else 0
             self.outbox.acknowledge(self._settled, self._terms)
-            self._take_word_along()
+        self._take_word_along()
 
     def _take_word_along(self) -> None:
         """Queue what we have copied, but not behind a large body: it may wait for the other side's word, as that side's may for ours."""
@@ -165,7 +165,7 @@ class Link:
         """
         outbox = self.outbox
         self.lane.say(self._socket)
-        if outbox.queue and self._settled > self._said:
+        if outbox.queue and (self._settled > self._said or self.lane.memory is not None):
             self.acknowledge()  # goes along for nothing
         while outbox.queue:
             packet, descriptors, count = outbox.next_packet()

@@ -158,7 +158,7 @@ class Connection:
             self._idle_timer = self._loop.call_later(LANE_IDLE_S, self._on_idle, lane.position)
 
     def _on_idle(self, position: int) -> None:
-        """Give the memory back unless it was used meanwhile. What the other side has not copied yet makes it say so: then again."""
+        """Give back what holds nothing, unless the lane was used meanwhile. The rest makes the other side say so: then again."""
         self._idle_timer = None
         lane = self.outbox.lane.memory
         if lane is not None and lane.position == position:

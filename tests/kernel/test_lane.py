@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import mmap
 import os
 import re
 import resource
@@ -266,6 +267,27 @@ def test_an_empty_lane_gives_its_memory_back_and_works_on() -> None:
         out.close()
 
 
+@given(st.lists(st.integers(1, LANE_PART_BYTES), min_size=1, max_size=12), st.integers(0, 2 * LANE_PART_BYTES))
+def test_a_lane_gives_back_all_but_what_is_still_to_be_copied(sizes: list[int], unsaid: int) -> None:
+    out = LaneOut()
+    try:
+        with mmap.mmap(out.fd, LANE_BYTES) as seen:
+            for size in sizes:
+                out.taken(max(0, out.position - unsaid))
+                assert out.put(b"x" * size)
+            out.taken(max(0, out.position - unsaid))
+            kept = min(unsaid, out.position)
+            held = [at % LANE_BYTES for at in range(out.position - kept, out.position)][:: mmap.PAGESIZE // 64]
+            before = [seen[at] for at in held]
+            out.give_back()
+            assert [seen[at] for at in held] == before
+        assert os.fstat(out.fd).st_blocks * 512 <= kept + 2 * mmap.PAGESIZE
+        assert out.in_use is bool(kept)
+    finally:
+        os.close(out.fd)
+        out.close()
+
+
 def test_nobody_keeps_the_sender_from_giving_pages_back() -> None:
     """The seal against future writes would: it leaves the mapping writable and forbids holes."""
     out = LaneOut()
@@ -286,6 +308,19 @@ def test_nothing_is_left_behind() -> None:
         a.receive(10)
         assert len(os.listdir("/proc/self/fd")) - before <= 6, "one for each mapping"
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_was_copied_of_answers_is_said_with_the_next_request() -> None:
+    """Nobody acknowledges answers, so nothing else takes the word along until it is half a lane."""
+    with laned() as (a, b):
+        for _ in range(3):
+            with working(lambda: a.reply(a.receive(10), bytes(BODY))):
+                b.request(b"?", timeout=10)
+        lane = a._link.outbox.lane.memory
+        assert lane is not None
+        a._link.fill()
+        lane.give_back()
+        assert lane.position - lane._taken <= BODY + frames.LANE_ALIGN_BYTES, "of the last one at most"
 
 
 def test_without_memory_for_a_lane_bodies_go_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
