@@ -170,7 +170,7 @@ class Link:
         while outbox.queue:
             packet, descriptors, count = outbox.next_packet()
             if not packet:
-                return False
+                return bool(self.broken)  # nobody copies any more: the lane stays full
             try:
                 send_packet(self._socket, packet, descriptors)
             except BlockingIOError:

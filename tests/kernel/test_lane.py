@@ -335,6 +335,22 @@ def test_without_memory_for_a_lane_bodies_go_as_before(monkeypatch: pytest.Monke
         assert a._link.outbox.lane.memory is None
 
 
+def test_whoever_waits_for_room_in_the_lane_hears_of_the_other_side_s_end() -> None:
+    """It looked for room again and again, for ever."""
+
+    def send() -> None:
+        with pytest.raises(BrokenError, match="closed its end"):
+            a.send(b"behind it")
+
+    with laned() as (a, b):
+        with pytest.raises(TimedOutError):
+            a.request(bytes(3 * LANE_BYTES), timeout=0.01)
+        assert a._link.outbox.lane.blocked
+        b.close()
+        with working(send):
+            pass
+
+
 def test_a_body_that_its_sender_never_finished_is_no_message() -> None:
     with raw_pair() as (fd, end), Peer(fd, JOB_TERMS, lanes=True) as peer:
         end.hello()
