@@ -45,6 +45,10 @@ class Drive:
         while not self.held:
             self.turn()
 
+    def stands(self) -> tuple[bool, bool]:
+        """Whether the outcome is known, and whether the helper is known to be gone."""
+        return self.execution.outcome is not None, self.execution.parted
+
     def tell(self) -> None:
         for event in self.held:
             self.execution.on_event(event)
@@ -68,19 +72,21 @@ def test_the_outcome_does_not_wait_for_the_helper() -> None:
     with driven("/bin/sh", "-c", "exit 7") as drive:
         execution = drive.execution
         drive.until_the_helper_is_gone()
-        assert execution.outcome is not None and not execution.parted
+        assert drive.stands() == (True, False)
+        assert execution.outcome is not None
         assert (execution.outcome.verdict, execution.outcome.exit.code) == ("nonzero_exit", 7)
         assert execution.outcome.usage.cpu_ns and execution.outcome.usage.wall_ns
         drive.tell()
-        assert execution.parted and execution.deadline_ns is None
+        assert drive.stands() == (True, True)
+        assert execution.deadline_ns is None
 
 
 def test_it_does_for_a_driver_that_releases_at_once() -> None:
     with driven("/bin/true", early=False) as drive:
         drive.until_the_helper_is_gone()
-        assert drive.execution.outcome is None
+        assert drive.stands() == (False, True)
         drive.tell()
-        assert drive.execution.outcome is not None and drive.execution.outcome.ok and drive.execution.parted
+        assert drive.stands() == (True, True)
 
 
 def test_what_is_left_of_a_helper_that_never_ends_is_given_up_at_last() -> None:
@@ -91,9 +97,11 @@ def test_what_is_left_of_a_helper_that_never_ends_is_given_up_at_last() -> None:
         assert outcome is not None and execution.deadline_ns is not None
         assert 0 < execution.deadline_ns - native.now_ns() <= HELPER_PATIENCE_NS
         execution.on_time(execution.deadline_ns)  # it is destroyed, and waited for once more
-        assert not execution.parted and execution.deadline_ns is not None
+        assert drive.stands() == (True, False)
+        assert execution.deadline_ns is not None
         execution.on_time(execution.deadline_ns + UNREAPED_PATIENCE_NS)
-        assert execution.parted and execution.deadline_ns is None and execution.outcome is outcome
+        assert drive.stands() == (True, True)
+        assert execution.outcome is outcome
 
 
 def test_what_is_of_the_host_is_waited_for(tmp_path: Path) -> None:
