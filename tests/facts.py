@@ -243,6 +243,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "systemd_notify": _installed("systemd-notify"),
     "tty": _tty,
     "cc": _compiles(),
+    "cxx": _installed("g++"),
     "sanitizers": _compiles("-fsanitize=address,undefined"),
     "thread_sanitizer": _compiles("-fsanitize=thread"),
     "vm": _vm,
