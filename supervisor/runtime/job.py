@@ -53,6 +53,7 @@ class Job:
         "_timer_ns",
         "_waiters",
         "ended",
+        "released",
         "stderr",
         "stdin",
         "stdout",
@@ -70,7 +71,8 @@ class Job:
         self._held = 0  # calls under way on another thread that use the tree's descriptors
         self._parting = False  # it is over and could be released, but for its helper
         self._telling = execution.observer = Telling(supervisor.log, execution)
-        self.ended = False
+        self.ended = False  # its outcome is told
+        self.released = False  # and its descriptors and its cgroup are given back
         ours = execution.streams.ours
         self._on_terminal = execution.spec.controlling_terminal is not None
         self.stdin = PipeWriter(ours.pop(0), b"\x04" if self._on_terminal else b"") if 0 in ours else None
@@ -349,9 +351,9 @@ class Job:
     def _release(self) -> None:
         if self._held:
             return  # whoever holds it calls again
+        self._rearm()  # who paused or resumed it after its end has armed the timer again
         if not self._execution.parted:
             self._parting = True
-            self._rearm()
             return
         self._execution.release()
         self._execution.observer = None  # they hold each other, and the job's input and output are not left to a collection
@@ -359,7 +361,9 @@ class Job:
             self.stdin.let_go()
         if self.stdout is not None:
             self.stdout.let_go()
+        self.released = True
         self._supervisor.forget(self)
+        self._wake()
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, None

@@ -140,8 +140,7 @@ class Session:
     async def _close(self, at_once: bool) -> None:
         self._closing = True
         await asyncio.gather(*[job.kill() if at_once else job.terminate() for job in self._supervisor.jobs], return_exceptions=True)
-        while self._supervisor.jobs:
-            await asyncio.sleep(0)  # until their cgroups are removed
+        await self._supervisor._until_idle()  # until their cgroups are removed
         while self._users:  # calls of other tasks, whose commands have just been ended
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
@@ -236,17 +235,12 @@ class Session:
     async def _ended(self, job: Job) -> asyncio.CancelledError | None:
         """Wait until it is over and its cgroup given back, whatever happens to us; the cancellation that came meanwhile."""
         cancelled = None
-        while not job.ended:
+        while not job.released:
             try:
-                await self._supervisor.changed(job, lambda: job.ended)
+                await self._supervisor.changed(job, lambda: job.released)
             except asyncio.CancelledError as request:
                 cancelled = request
                 job._give_up()
-        while job in self._supervisor.jobs:
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError as request:
-                cancelled = request
         return cancelled
 
     async def _record(self, number: int, began_ns: int, outcome: Outcome, before: Look) -> asyncio.CancelledError | None:

@@ -137,6 +137,33 @@ async def test_background_children_are_kept_when_asked_and_end_with_the_session(
     wait_dead(other, timeout=1)
 
 
+def launch_for_a_while(session: Session) -> None:
+    """What ended commands hold is given back late, as while another one is launched for so long."""
+    releases = session._supervisor.releases
+    releases.launching()
+    asyncio.get_running_loop().call_later(0.2, releases.launched)
+
+
+@pytest.mark.requires("cgroup")
+async def test_what_a_command_left_is_counted_although_its_cgroup_is_given_back_late() -> None:
+    async with Session(background="keep") as session:
+        launch_for_a_while(session)
+        await session.run(sh("sleep 1000 >/dev/null 2>&1 &"))
+        assert session.records[-1].kept == 1
+
+
+async def test_a_session_that_is_left_waits_until_its_commands_cgroups_are_given_back() -> None:
+    async with Session() as session:
+        running = asyncio.ensure_future(session.run(sh("exec sleep 1000")))
+        while not session._supervisor.jobs:
+            await asyncio.sleep(0)
+        job = session._supervisor.jobs[0]
+        await job.settled()
+        launch_for_a_while(session)
+    assert job.released
+    assert (await running).verdict == "cancelled"
+
+
 @pytest.mark.requires("cgroup")
 async def test_a_command_that_broke_its_limit_keeps_nothing() -> None:
     async with Session(background="keep", command_limits={"wall_time_max": 0.3}) as session:
