@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-#: Who launches without a pause has no more ended jobs than these waiting.
+#: Who launches without a pause has no more ended jobs than these waiting, and none of them longer than this.
 WAITING_MAX: Final = 16
+WAITING_MAX_S: Final = 0.1
 
 
 class Releases:
@@ -21,10 +22,11 @@ class Releases:
     ended would wait for both.
     """
 
-    __slots__ = ("_launching", "_waiting")
+    __slots__ = ("_launching", "_timed", "_waiting")
 
     def __init__(self) -> None:
         self._launching = 0
+        self._timed = False
         self._waiting: list[Callable[[], object]] = []
 
     def add(self, release: Callable[[], object]) -> None:
@@ -43,11 +45,20 @@ class Releases:
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        if self._launching and len(self._waiting) <= WAITING_MAX:
-            return
+        if not self._launching or len(self._waiting) > WAITING_MAX:
+            self._release()
+        elif not self._timed and self._waiting:
+            self._timed = True
+            asyncio.get_running_loop().call_later(WAITING_MAX_S, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timed = False
+        self._release()
+
+    def _release(self) -> None:
         try:
             while self._waiting:
                 self._waiting.pop(0)()
         finally:
             if self._waiting:
-                asyncio.get_running_loop().call_soon(self._look)
+                asyncio.get_running_loop().call_soon(self._release)

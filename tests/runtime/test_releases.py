@@ -54,6 +54,15 @@ async def test_who_launches_without_a_pause_has_a_bounded_number_waiting() -> No
     assert came == [*range(WAITING_MAX), -1]
 
 
+async def test_a_launch_that_takes_long_keeps_nothing_for_long() -> None:
+    releases, came = Releases(), asyncio.Event()
+    releases.launching()
+    releases.add(came.set)
+    await turn()
+    assert not came.is_set()
+    await asyncio.wait_for(came.wait(), 20)
+
+
 async def test_one_that_raises_does_not_keep_the_others() -> None:
     releases, came, said = Releases(), list[int](), list[object]()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context["exception"]))
