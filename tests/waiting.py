@@ -16,9 +16,6 @@ PATIENCE = 20.0
 SLOW = 8.0 if os.environ.get("RINGFENCE_VM") == "1" else 1.0
 
 
-PF_EXITING = 0x4  # linux/sched.h, of the flags in proc_pid_stat(5)
-
-
 def eventually(condition: Callable[[], T], timeout: float = PATIENCE) -> T:
     """The first true answer of ``condition``, asked again and again; fails when there is none in time.
 
@@ -33,11 +30,10 @@ def eventually(condition: Callable[[], T], timeout: float = PATIENCE) -> T:
 
 
 def is_alive(pid: int) -> bool:
-    """The process exists, is no zombie and will run again: the kernel counts one that exits out of its cgroup before it is a zombie."""
+    """The process exists and is no zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            state, *_, flags = file.read().rpartition(")")[2].split()[:7]
-            return state not in "ZX" and not int(flags) & PF_EXITING
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
