@@ -112,7 +112,7 @@ class Job:
 
     @property
     def pid(self) -> int:
-        """Process id of the main process, 0 when it never started."""
+        """Process id of the main process; 0 when it never started, or was over before it could be read (strict sandboxes)."""
         return self._execution.pid
 
     @property

@@ -140,7 +140,7 @@ class Session:
     async def _close(self, at_once: bool) -> None:
         self._closing = True
         await asyncio.gather(*[job.kill() if at_once else job.terminate() for job in self._supervisor.jobs], return_exceptions=True)
-        await self._supervisor._until_idle()  # until their cgroups are removed
+        await self._supervisor.until_idle()  # until their cgroups are removed
         while self._users:  # calls of other tasks, whose commands have just been ended
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle

@@ -139,7 +139,7 @@ class Supervisor:
                 if not asked:
                     asked = True
                     self._end_jobs(at_once or trouble is not None)
-                await self._until_idle()
+                await self.until_idle()
                 self._release()
                 break
             except INTERRUPTIONS as request:
@@ -160,7 +160,8 @@ class Supervisor:
                 job._execution.kill()
                 job._settle()
 
-    async def _until_idle(self) -> None:
+    async def until_idle(self) -> None:
+        """Until every job is over and what it held is given back; cancelled, it leaves nothing."""
         while self._jobs:
             if self._idle is None or self._idle.done():
                 self._idle = asyncio.get_running_loop().create_future()

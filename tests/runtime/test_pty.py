@@ -184,7 +184,7 @@ async def test_a_terminal_that_cannot_be_had_for_lack_of_descriptors_leaves_none
                 seen.add(job.state)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            await sup._until_idle()
+            await sup.until_idle()
             assert os.listdir("/proc/self/fd") == before
     assert seen == {errno.EMFILE, "failed"}
 

@@ -42,7 +42,7 @@ async def network_of(sup: Supervisor, code: str = TELL, network: str = "none", s
 async def test_the_next_job_gets_the_namespace_of_one_that_is_gone() -> None:
     async with Supervisor() as sup:
         first = await network_of(sup)
-        await sup._until_idle()  # its helper too
+        await sup.until_idle()  # its helper too
         assert await network_of(sup) == first
 
 
